@@ -1,0 +1,1 @@
+//! Component documents: the declarative language that says what to do inside a guest.

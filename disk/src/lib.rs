@@ -1,0 +1,1 @@
+//! Disk images, partition tables and filesystems, read and written without mounting anything.
