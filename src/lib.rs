@@ -1,0 +1,8 @@
+//! Ovenbird: EC2 Image Builder on your own machine.
+//!
+//! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
+//! disk}`.
+
+pub mod error;
+pub mod guest;
+pub mod machine;
