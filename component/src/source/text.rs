@@ -73,20 +73,22 @@ impl Source {
     ///
     /// A diagnostic that names the first bad byte when the bytes are not UTF-8 (UTF-16 is recognised and named), or when
     /// the text is absurdly large.
-    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, Diagnostic> {
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, Box<Diagnostic>> {
         let name = name.into();
         if bytes.len() > LARGEST_TEXT {
-            return Err(Diagnostic::new(
-                Severity::Error,
-                "document-too-large",
-                format!("the document has {} bytes", bytes.len()),
-            )
-            .in_file(&name)
-            .expected(format!("at most {LARGEST_TEXT} bytes")));
+            let message = format!("the document has {} bytes", bytes.len());
+            let problem = Diagnostic::new(Severity::Error, "document-too-large", message)
+                .in_file(&name)
+                .expected(format!("at most {LARGEST_TEXT} bytes"));
+            return Err(Box::new(problem));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(name, text)),
-            Err(error) => Err(encoding_problem(&name, bytes, error.valid_up_to())),
+            Err(error) => Err(Box::new(encoding_problem(
+                &name,
+                bytes,
+                error.valid_up_to(),
+            ))),
         }
     }
 
