@@ -1,1 +1,9 @@
 //! Component documents: the declarative language that says what to do inside a guest.
+//!
+//! The crate is shared by the host and by the agent in the guest. It knows the language and nothing else: no process is
+//! started, no file is read and no network is touched here.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod event;
+pub mod source;
