@@ -3,6 +3,9 @@
 //! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
 //! disk}`.
 
+pub mod bake;
 pub mod error;
+pub mod events;
 pub mod guest;
 pub mod machine;
+pub mod output;

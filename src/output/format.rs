@@ -74,6 +74,8 @@ impl FromStr for OutputFormat {
         Self::ALL
             .into_iter()
             .find(|format| format.as_str() == text)
-            .ok_or_else(|| format!("unknown output `{text}`: expected one of raw, qcow2, vmdk, vhd, oci"))
+            .ok_or_else(|| {
+                format!("unknown output `{text}`: expected one of raw, qcow2, vmdk, vhd, oci")
+            })
     }
 }

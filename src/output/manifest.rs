@@ -163,8 +163,10 @@ impl Manifest {
     /// [`FailureKind::Config`] if it is missing or not a manifest.
     pub fn read(folder: &Utf8Path) -> Result<Self> {
         let path = folder.join(Self::FILE);
-        let text = std::fs::read(&path).or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
-        serde_json::from_slice(&text).or_failure(FailureKind::Config, || format!("{path} is not a manifest"))
+        let text = std::fs::read(&path)
+            .or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
+        serde_json::from_slice(&text)
+            .or_failure(FailureKind::Config, || format!("{path} is not a manifest"))
     }
 
     /// Writes the manifest into a folder, synced.
@@ -174,8 +176,9 @@ impl Manifest {
     pub fn write(&self, folder: &Utf8Path) -> Result<()> {
         use std::io::Write as _;
         let path = folder.join(Self::FILE);
-        let mut text = serde_json::to_vec_pretty(self)
-            .or_failure(FailureKind::Internal, || "cannot encode the manifest".into())?;
+        let mut text = serde_json::to_vec_pretty(self).or_failure(FailureKind::Internal, || {
+            "cannot encode the manifest".into()
+        })?;
         text.push(b'\n');
         std::fs::File::create(&path)
             .and_then(|mut file| {

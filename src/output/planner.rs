@@ -78,7 +78,12 @@ pub struct OciConfig {
 ///
 /// # Errors
 /// [`FailureKind::Output`] if it can't be written or doesn't verify against the source.
-pub async fn make(planned: &PlannedOutput, source: Source<'_>, folder: &Utf8Path, oci: &OciConfig) -> Result<Made> {
+pub async fn make(
+    planned: &PlannedOutput,
+    source: Source<'_>,
+    folder: &Utf8Path,
+    oci: &OciConfig,
+) -> Result<Made> {
     let start = Instant::now();
     let target = folder.join(&planned.name);
     let files = match planned.format.qemu_driver() {
@@ -88,8 +93,8 @@ pub async fn make(planned: &PlannedOutput, source: Source<'_>, folder: &Utf8Path
             vec![target]
         }
         None => {
-            let (disk, target, oci) = (source.disk.to_owned(), target.clone(), oci.clone());
-            blocking(move || super::oci::export(&disk, &target, &oci)).await?;
+            let (disk, layout, oci) = (source.disk.to_owned(), target.clone(), oci.clone());
+            blocking(move || super::oci::export(&disk, &layout, &oci)).await?;
             files_below(&target)?
         }
     };
@@ -117,7 +122,9 @@ pub struct Made {
     pub seconds: f64,
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .or_failure(FailureKind::Internal, || "a worker thread failed".into())?
@@ -188,10 +195,29 @@ mod tests {
 
     #[test]
     fn each_format_once_disks_first() {
-        let plan = OutputPlan::new(&[OutputFormat::Oci, OutputFormat::Vmdk, OutputFormat::Raw, OutputFormat::Vmdk], "web-1.0.0-1");
-        let names: Vec<&str> = plan.outputs.iter().map(|output| output.name.as_str()).collect();
-        assert_eq!(names, ["web-1.0.0-1.raw", "web-1.0.0-1.vmdk", "web-1.0.0-1.oci"]);
+        let plan = OutputPlan::new(
+            &[
+                OutputFormat::Oci,
+                OutputFormat::Vmdk,
+                OutputFormat::Raw,
+                OutputFormat::Vmdk,
+            ],
+            "web-1.0.0-1",
+        );
+        let names: Vec<&str> = plan
+            .outputs
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["web-1.0.0-1.raw", "web-1.0.0-1.vmdk", "web-1.0.0-1.oci"]
+        );
         assert_eq!(plan.bootable().unwrap().format, OutputFormat::Raw);
-        assert!(OutputPlan::new(&[OutputFormat::Oci], "x").bootable().is_none());
+        assert!(
+            OutputPlan::new(&[OutputFormat::Oci], "x")
+                .bootable()
+                .is_none()
+        );
     }
 }
