@@ -4,6 +4,7 @@
 //! disk}`.
 
 pub mod bake;
+pub mod documents;
 pub mod error;
 pub mod events;
 pub mod guest;

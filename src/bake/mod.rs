@@ -3,8 +3,10 @@
 pub mod components;
 pub mod engine;
 pub mod inventory;
+pub mod kernel;
 pub mod plan;
 pub mod recorder;
+pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
 
