@@ -4,6 +4,8 @@
 //! disk}`.
 
 pub mod bake;
+pub mod catalog;
+pub mod cli;
 pub mod documents;
 pub mod error;
 pub mod events;

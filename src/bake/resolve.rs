@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_component::document::Document;
 use ovenbird_component::source::Source;
+use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
 use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
@@ -161,7 +163,7 @@ fn resolve_component(component: &RecipeComponent, folder: &Utf8Path, overrides: 
     };
     let text = read_document(&path)?;
     let source = Source::new(path.as_str(), text.clone());
-    let (document, diagnostics) = ovenbird_component::read_document(&source);
+    let Validated { document, diagnostics } = validate_source(&source, &Options::default());
     let document = document.filter(|_| !diagnostics.has_errors()).ok_or_else(|| {
         Failure::config(format!("{path} is not a valid component document ({})", diagnostics.counts()))
             .with_details(diagnostics.render())
@@ -196,7 +198,7 @@ fn read_document(path: &Utf8Path) -> Result<String> {
 /// The service rejects a recipe that gives an unknown parameter, or leaves one without a value.
 fn check_parameters(
     path: &Utf8Path,
-    document: &ovenbird_component::Document,
+    document: &Document,
     given: &BTreeMap<String, Vec<String>>,
 ) -> Result<()> {
     let known: Vec<&str> = document.parameters.iter().map(|parameter| parameter.name.value.as_str()).collect();
@@ -221,7 +223,7 @@ fn check_parameters(
                 for value in values {
                     parameter
                         .check(value)
-                        .map_err(|problem| Failure::config(format!("{path}: parameter `{name}`: {problem}")))?;
+                        .map_err(|problem| Failure::config(format!("{path}: {problem}")))?;
                 }
             }
         }
