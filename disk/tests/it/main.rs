@@ -1,0 +1,4 @@
+//! Integration tests: real tools make the fixtures and judge the results.
+
+mod fixtures;
+mod oci;
