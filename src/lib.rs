@@ -12,3 +12,4 @@ pub mod events;
 pub mod guest;
 pub mod machine;
 pub mod output;
+pub mod store;

@@ -441,7 +441,7 @@ impl Bake<'_> {
         let oci = OciConfig {
             architecture: plan.machine.arch.oci().into(),
             reference: format!("{}-{}", plan.version, self.identity.build),
-            created: now(),
+            created: jiff::Timestamp::now().as_second(),
             labels: [
                 (
                     "org.opencontainers.image.title".to_owned(),

@@ -41,7 +41,12 @@ const LARGEST_DOCUMENT: u64 = 64 * 1024;
 ///
 /// # Errors
 /// [`FailureKind::Config`] if a component or parameter is missing or wrong.
-pub fn plan(recipe: &ImageRecipe, recipe_path: &Utf8Path, base: &BaseImage, overrides: &Overrides) -> Result<BakePlan> {
+pub fn plan(
+    recipe: &ImageRecipe,
+    recipe_path: &Utf8Path,
+    base: &BaseImage,
+    overrides: &Overrides,
+) -> Result<BakePlan> {
     let folder = recipe_path.parent().unwrap_or(Utf8Path::new("."));
     let local = &recipe.local;
     let arch = local.architecture.unwrap_or(base.architecture);
@@ -53,16 +58,26 @@ pub fn plan(recipe: &ImageRecipe, recipe_path: &Utf8Path, base: &BaseImage, over
     }
     let firmware = local.firmware.unwrap_or_else(|| default_firmware(base));
     if !base.firmware.is_empty() && !base.firmware.contains(&firmware) {
-        let known: Vec<&str> = base.firmware.iter().map(|firmware| firmware.as_str()).collect();
-        return Err(Failure::config(format!("the parent {}/{} does not boot by {firmware}", base.name, base.version))
-            .with_hint(format!("it boots by {}", known.join(" and "))));
+        let known: Vec<&str> = base
+            .firmware
+            .iter()
+            .map(|firmware| firmware.as_str())
+            .collect();
+        return Err(Failure::config(format!(
+            "the parent {}/{} does not boot by {firmware}",
+            base.name, base.version
+        ))
+        .with_hint(format!("it boots by {}", known.join(" and "))));
     }
     let components = recipe
         .components
         .iter()
         .map(|component| resolve_component(component, folder, overrides))
         .collect::<Result<Vec<_>>>()?;
-    let root_size = recipe.root_volume_gib.map(|gib| gib << 30).filter(|size| *size != base.virtual_size);
+    let root_size = recipe
+        .root_volume_gib
+        .map(|gib| gib << 30)
+        .filter(|size| *size != base.virtual_size);
     if let Some(size) = root_size
         && size < base.virtual_size
     {
@@ -73,11 +88,17 @@ pub fn plan(recipe: &ImageRecipe, recipe_path: &Utf8Path, base: &BaseImage, over
         ))
         .with_hint("`volumeSize` in `blockDeviceMappings` can only grow the disk"));
     }
-    let outputs = if local.outputs.is_empty() { vec![OutputFormat::Qcow2] } else { local.outputs.clone() };
-    let destination = overrides
-        .destination
-        .clone()
-        .or_else(|| local.destination.as_ref().map(|destination| folder.join(destination)));
+    let outputs = if local.outputs.is_empty() {
+        vec![OutputFormat::Qcow2]
+    } else {
+        local.outputs.clone()
+    };
+    let destination = overrides.destination.clone().or_else(|| {
+        local
+            .destination
+            .as_ref()
+            .map(|destination| folder.join(destination))
+    });
     Ok(BakePlan {
         name: recipe.name.clone(),
         version: recipe.semantic_version.clone(),
@@ -98,7 +119,10 @@ pub fn plan(recipe: &ImageRecipe, recipe_path: &Utf8Path, base: &BaseImage, over
             arch,
             firmware,
             cpus: overrides.cpus.or(local.cpus).unwrap_or_else(default_cpus),
-            memory_mib: overrides.memory_mib.or(local.memory_mib).unwrap_or(DEFAULT_MEMORY_MIB),
+            memory_mib: overrides
+                .memory_mib
+                .or(local.memory_mib)
+                .unwrap_or(DEFAULT_MEMORY_MIB),
             network: local.network.unwrap_or(true),
         },
         outputs,
@@ -132,7 +156,11 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
         components: true,
     };
     let mut boots = vec![first];
-    let bus = if recipe.local.test_nvme { DiskBus::Nvme } else { DiskBus::Virtio };
+    let bus = if recipe.local.test_nvme {
+        DiskBus::Nvme
+    } else {
+        DiskBus::Virtio
+    };
     let mut further = recipe.local.test_firmware.clone();
     if further.is_empty() && recipe.local.test_nvme {
         further.push(firmware);
@@ -143,14 +171,21 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
             bus,
             components: false,
         };
-        if !boots.iter().any(|known| known.firmware == boot.firmware && known.bus == boot.bus) {
+        if !boots
+            .iter()
+            .any(|known| known.firmware == boot.firmware && known.bus == boot.bus)
+        {
             boots.push(boot);
         }
     }
     boots
 }
 
-fn resolve_component(component: &RecipeComponent, folder: &Utf8Path, overrides: &Overrides) -> Result<PlannedComponent> {
+fn resolve_component(
+    component: &RecipeComponent,
+    folder: &Utf8Path,
+    overrides: &Overrides,
+) -> Result<PlannedComponent> {
     let (path, version) = match &component.reference.value {
         ComponentReference::Path(path) => (folder.join(path), None),
         ComponentReference::Name { name, version } => {
@@ -163,11 +198,19 @@ fn resolve_component(component: &RecipeComponent, folder: &Utf8Path, overrides: 
     };
     let text = read_document(&path)?;
     let source = Source::new(path.as_str(), text.clone());
-    let Validated { document, diagnostics } = validate_source(&source, &Options::default());
-    let document = document.filter(|_| !diagnostics.has_errors()).ok_or_else(|| {
-        Failure::config(format!("{path} is not a valid component document ({})", diagnostics.counts()))
+    let Validated {
+        document,
+        diagnostics,
+    } = validate_source(&source, &Options::default());
+    let document = document
+        .filter(|_| !diagnostics.has_errors())
+        .ok_or_else(|| {
+            Failure::config(format!(
+                "{path} is not a valid component document ({})",
+                diagnostics.counts()
+            ))
             .with_details(diagnostics.render())
-    })?;
+        })?;
     check_parameters(&path, &document, &component.parameters)?;
     Ok(PlannedComponent {
         name: document
@@ -176,7 +219,11 @@ fn resolve_component(component: &RecipeComponent, folder: &Utf8Path, overrides: 
             .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
         version,
         sha256: hex::encode(Sha256::digest(text.as_bytes())),
-        phases: document.phases.iter().map(|phase| phase.name.clone()).collect(),
+        phases: document
+            .phases
+            .iter()
+            .map(|phase| phase.name.value.clone())
+            .collect(),
         parameters: component.parameters.clone(),
         path,
         text,
@@ -185,14 +232,18 @@ fn resolve_component(component: &RecipeComponent, folder: &Utf8Path, overrides: 
 
 fn read_document(path: &Utf8Path) -> Result<String> {
     let length = std::fs::metadata(path)
-        .or_failure(FailureKind::Config, || format!("cannot read the component {path}"))?
+        .or_failure(FailureKind::Config, || {
+            format!("cannot read the component {path}")
+        })?
         .len();
     if length > LARGEST_DOCUMENT {
         return Err(Failure::config(format!(
             "the component {path} has {length} bytes, at most {LARGEST_DOCUMENT} are allowed"
         )));
     }
-    std::fs::read_to_string(path).or_failure(FailureKind::Config, || format!("cannot read the component {path}"))
+    std::fs::read_to_string(path).or_failure(FailureKind::Config, || {
+        format!("cannot read the component {path}")
+    })
 }
 
 /// The service rejects a recipe that gives an unknown parameter, or leaves one without a value.
@@ -201,22 +252,30 @@ fn check_parameters(
     document: &Document,
     given: &BTreeMap<String, Vec<String>>,
 ) -> Result<()> {
-    let known: Vec<&str> = document.parameters.iter().map(|parameter| parameter.name.value.as_str()).collect();
+    let known: Vec<&str> = document
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name.value.as_str())
+        .collect();
     for name in given.keys() {
         if !known.contains(&name.as_str()) {
             let failure = Failure::config(format!("{path} has no parameter `{name}`"));
-            return Err(match ovenbird_component::source::nearest(name, known.iter().copied()) {
-                Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
-                None => failure,
-            });
+            return Err(
+                match ovenbird_component::source::nearest(name, known.iter().copied()) {
+                    Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+                    None => failure,
+                },
+            );
         }
     }
     for parameter in &document.parameters {
         let name = &parameter.name.value;
         match given.get(name) {
             None if parameter.default.is_none() => {
-                return Err(Failure::config(format!("{path}: the parameter `{name}` has no default and no value"))
-                    .with_hint("give it under `parameters:` of the component in the recipe"));
+                return Err(Failure::config(format!(
+                    "{path}: the parameter `{name}` has no default and no value"
+                ))
+                .with_hint("give it under `parameters:` of the component in the recipe"));
             }
             None => {}
             Some(values) => {
@@ -232,16 +291,34 @@ fn check_parameters(
 }
 
 /// Looks a component up in folders: `NAME/VERSION.yml`, `NAME/VERSION/component.yml`, or `NAME.yml` for `x.x.x`.
-fn find_component(folders: &[Utf8PathBuf], name: &str, pattern: &str) -> Result<(Utf8PathBuf, String)> {
+fn find_component(
+    folders: &[Utf8PathBuf],
+    name: &str,
+    pattern: &str,
+) -> Result<(Utf8PathBuf, String)> {
     let mut best: Option<([u32; 3], Utf8PathBuf)> = None;
     for folder in folders {
-        let Ok(entries) = folder.join(name).read_dir_utf8() else { continue };
+        let Ok(entries) = folder.join(name).read_dir_utf8() else {
+            continue;
+        };
         for entry in entries.flatten() {
             let stem = entry.path().file_name().unwrap_or_default();
-            let stem = stem.strip_suffix(".yml").or_else(|| stem.strip_suffix(".yaml")).unwrap_or(stem);
-            let Some(version) = parse_version(stem) else { continue };
-            let file = if entry.path().is_dir() { entry.path().join("component.yml") } else { entry.path().to_owned() };
-            if file.is_file() && matches(version, pattern) && best.as_ref().is_none_or(|(known, _)| version > *known) {
+            let stem = stem
+                .strip_suffix(".yml")
+                .or_else(|| stem.strip_suffix(".yaml"))
+                .unwrap_or(stem);
+            let Some(version) = parse_version(stem) else {
+                continue;
+            };
+            let file = if entry.path().is_dir() {
+                entry.path().join("component.yml")
+            } else {
+                entry.path().to_owned()
+            };
+            if file.is_file()
+                && matches(version, pattern)
+                && best.as_ref().is_none_or(|(known, _)| version > *known)
+            {
                 best = Some((version, file));
             }
         }
@@ -250,18 +327,27 @@ fn find_component(folders: &[Utf8PathBuf], name: &str, pattern: &str) -> Result<
             break;
         }
     }
-    best.map(|(version, path)| (path, format!("{}.{}.{}", version[0], version[1], version[2])))
-        .ok_or_else(|| {
-            let places: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
-            Failure::config(format!("no component {name}/{pattern}"))
-                .with_details(format!("looked in:\n  {}", places.join("\n  ")))
-                .with_hint("components lie in NAME/VERSION.yml; `--components DIR` adds a folder")
-        })
+    best.map(|(version, path)| {
+        (
+            path,
+            format!("{}.{}.{}", version[0], version[1], version[2]),
+        )
+    })
+    .ok_or_else(|| {
+        let places: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+        Failure::config(format!("no component {name}/{pattern}"))
+            .with_details(format!("looked in:\n  {}", places.join("\n  ")))
+            .with_hint("components lie in NAME/VERSION.yml; `--components DIR` adds a folder")
+    })
 }
 
 fn parse_version(text: &str) -> Option<[u32; 3]> {
     let mut parts = text.split('.').map(str::parse::<u32>);
-    let version = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?];
+    let version = [
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+    ];
     parts.next().is_none().then_some(version)
 }
 
@@ -286,8 +372,16 @@ mod tests {
             std::fs::write(folder.join("component.yml"), "x").unwrap();
         }
         let folders = [root.to_owned()];
-        for (pattern, wanted) in [("x.x.x", "2.0.0"), ("1.x.x", "1.10.0"), ("1.2.x", "1.2.0"), ("1.0.0", "1.0.0")] {
-            assert_eq!(find_component(&folders, "hello", pattern).unwrap().1, wanted);
+        for (pattern, wanted) in [
+            ("x.x.x", "2.0.0"),
+            ("1.x.x", "1.10.0"),
+            ("1.2.x", "1.2.0"),
+            ("1.0.0", "1.0.0"),
+        ] {
+            assert_eq!(
+                find_component(&folders, "hello", pattern).unwrap().1,
+                wanted
+            );
         }
         let failure = find_component(&folders, "hello", "3.x.x").unwrap_err();
         assert_eq!(failure.to_string(), "no component hello/3.x.x");

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use crate::bake::resolve::{self, Overrides};
-use crate::bake::{self, Identity, OnError, Options, run_folder};
+use crate::bake::{self, OnError, Options, run_folder};
 use crate::catalog;
 use crate::documents::recipe;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
@@ -71,14 +71,21 @@ impl From<OnErrorArg> for OnError {
 pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let home = &session.home;
     for image in run_folder::sweep(&home.runs()) {
-        session.printer.warn(format!("cleared what the dead build of {image} had left"));
+        session
+            .printer
+            .warn(format!("cleared what the dead build of {image} had left"));
     }
-    let source = recipe::source_of(&args.recipe)
-        .or_failure(FailureKind::Config, || format!("cannot read the recipe {}", args.recipe))?;
+    let source = recipe::source_of(&args.recipe).or_failure(FailureKind::Config, || {
+        format!("cannot read the recipe {}", args.recipe)
+    })?;
     let (recipe, diagnostics) = recipe::read(&source);
     let recipe = recipe.ok_or_else(|| {
-        Failure::config(format!("{} is not a valid recipe ({})", args.recipe, diagnostics.counts()))
-            .with_details(diagnostics.render())
+        Failure::config(format!(
+            "{} is not a valid recipe ({})",
+            args.recipe,
+            diagnostics.counts()
+        ))
+        .with_details(diagnostics.render())
     })?;
     if !diagnostics.is_empty() {
         session.printer.warn(diagnostics.render());
@@ -94,11 +101,16 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let plan = resolve::plan(&recipe, &args.recipe, &base, &overrides)?;
     let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
-        session.printer.warn(format!("software emulation, the guest will be slow: {}", host.verdict.reason));
+        session.printer.warn(format!(
+            "software emulation, the guest will be slow: {}",
+            host.verdict.reason
+        ));
     }
     let (identity, ledger) = home.begin_image(&plan)?;
     let log = LogFile::create(&identity.logs.join("events.ndjson"))
-        .or_failure(FailureKind::Environment, || format!("cannot write the log in {}", identity.logs))?;
+        .or_failure(FailureKind::Environment, || {
+            format!("cannot write the log in {}", identity.logs)
+        })?;
     let events = Events::new(vec![session.printer.reader(), Arc::new(log)]);
     let options = Options {
         on_error: args.on_error.into(),

@@ -39,6 +39,8 @@ pub fn man(args: &ManArgs, command: clap::Command) -> Result<ExitCode> {
         std::fs::create_dir_all(&args.folder)?;
         clap_mangen::generate_to(command, &args.folder)
     };
-    write().or_failure(FailureKind::Environment, || format!("cannot write man pages to {}", args.folder))?;
+    write().or_failure(FailureKind::Environment, || {
+        format!("cannot write man pages to {}", args.folder)
+    })?;
     Ok(ExitCode::SUCCESS)
 }

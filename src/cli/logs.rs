@@ -40,7 +40,8 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let path = folder.join("events.ndjson");
-    let mut file = std::fs::File::open(&path).or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
+    let mut file = std::fs::File::open(&path)
+        .or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
     let mut offset = 0;
     loop {
         let mut text = String::new();
@@ -76,11 +77,13 @@ fn human(line: &str) -> String {
     };
     let time = value["time"].as_str().unwrap_or_default();
     let kind = value["type"].as_str().unwrap_or_default();
-    let text = ["detail", "line", "message", "reason", "state", "image", "rung"]
-        .iter()
-        .filter_map(|key| value[key].as_str())
-        .collect::<Vec<_>>()
-        .join(" ");
+    let text = [
+        "detail", "line", "message", "reason", "state", "image", "rung",
+    ]
+    .iter()
+    .filter_map(|key| value[key].as_str())
+    .collect::<Vec<_>>()
+    .join(" ");
     let step = value["step"].as_str().unwrap_or_default();
     let agent = match &value["event"] {
         serde_json::Value::Object(event) => ["type", "phase", "step", "status", "text", "message"]
@@ -90,12 +93,17 @@ fn human(line: &str) -> String {
             .join(" "),
         _ => String::new(),
     };
-    let words: Vec<&str> = [time, kind, step, &text, &agent].into_iter().filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = [time, kind, step, &text, &agent]
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect();
     words.join(" ")
 }
 
 fn list(folder: &Utf8Path, files: &mut Vec<Utf8PathBuf>) {
-    let Ok(entries) = folder.read_dir_utf8() else { return };
+    let Ok(entries) = folder.read_dir_utf8() else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.path().is_dir() {
             list(entry.path(), files);
@@ -108,7 +116,8 @@ fn list(folder: &Utf8Path, files: &mut Vec<Utf8PathBuf>) {
 
 /// The failure for a build that is not known.
 pub fn unknown(build: &str) -> Failure {
-    Failure::config(format!("no build `{build}`")).with_hint("`ovenbird image list` shows what there is")
+    Failure::config(format!("no build `{build}`"))
+        .with_hint("`ovenbird image list` shows what there is")
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 pub mod build;
 pub mod completions;
-pub mod image;
 pub mod logs;
 pub mod printer;
 pub mod ssh;
@@ -54,8 +53,6 @@ enum Verb {
     Build(build::Args),
     /// Check recipes and component documents without baking
     Validate(validate::Args),
-    /// Look at finished images and past builds
-    Image(image::Args),
     /// Log in to the guest of a build that runs or was kept
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
@@ -108,16 +105,18 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .or_failure(FailureKind::Environment, || "cannot start the runtime".into())?;
+        .or_failure(FailureKind::Environment, || {
+            "cannot start the runtime".into()
+        })?;
     let result = runtime.block_on(async {
         match cli.verb {
             Verb::Build(args) => build::run(args, &session).await,
-            Verb::Image(args) => image::run(args, &session).await,
             Verb::Ssh(args) => ssh::run(&args, &session),
             Verb::Logs(args) => logs::run(args, &session).await,
-            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) => {
-                Err(Failure::new(FailureKind::Internal, "the verb was handled before"))
-            }
+            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) => Err(Failure::new(
+                FailureKind::Internal,
+                "the verb was handled before",
+            )),
         }
     });
     // A blocking conversion that was cancelled must not hold the process back.
@@ -128,8 +127,13 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
 /// `-vv` prints our own log; `OVENBIRD_LOG` chooses what, in the syntax of `tracing`.
 fn log_to_stderr(verbose: u8) {
     use tracing_subscriber::EnvFilter;
-    let default = if verbose > 1 { "ovenbird=debug,warn" } else { "off" };
-    let filter = EnvFilter::try_from_env("OVENBIRD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let default = if verbose > 1 {
+        "ovenbird=debug,warn"
+    } else {
+        "off"
+    };
+    let filter =
+        EnvFilter::try_from_env("OVENBIRD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

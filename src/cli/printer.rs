@@ -49,7 +49,13 @@ impl Printer {
     pub fn table(&self, rows: &[Vec<String>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                rows.iter()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         for (index, row) in rows.iter().enumerate() {
             let cells: Vec<String> = row
@@ -69,7 +75,11 @@ impl Printer {
 
     /// Prints a warning to standard error.
     pub fn warn(&self, text: impl AsRef<str>) {
-        let _ = writeln!(anstream::stderr(), "{WARN}warning:{WARN:#} {}", text.as_ref());
+        let _ = writeln!(
+            anstream::stderr(),
+            "{WARN}warning:{WARN:#} {}",
+            text.as_ref()
+        );
     }
 
     /// Prints a failure: message and causes, evidence, hint.
@@ -105,7 +115,9 @@ impl Printer {
     pub fn reader(&self) -> Arc<dyn Reader> {
         if self.json {
             Arc::new(JsonLines)
-        } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
+        } else if std::io::stderr().is_terminal()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        {
             Arc::new(Live::new(self.verbose))
         } else {
             Arc::new(Plain {
@@ -136,7 +148,11 @@ struct Plain {
 impl Reader for Plain {
     fn event(&self, event: &Event) {
         for text in lines_of(event, self.verbose) {
-            let _ = writeln!(anstream::stderr(), "[{:>7.1}s] {text}", self.started.elapsed().as_secs_f64());
+            let _ = writeln!(
+                anstream::stderr(),
+                "[{:>7.1}s] {text}",
+                self.started.elapsed().as_secs_f64()
+            );
         }
     }
 }
@@ -167,7 +183,9 @@ impl Reader for Live {
         match event {
             Event::StepStarted { step, detail } => {
                 let bar = self.multi.add(ProgressBar::new_spinner());
-                if let Ok(style) = ProgressStyle::with_template("  {spinner} {prefix:<24} {wide_msg} {elapsed:>4}") {
+                if let Ok(style) =
+                    ProgressStyle::with_template("  {spinner} {prefix:<24} {wide_msg} {elapsed:>4}")
+                {
                     bar.set_style(style);
                 }
                 bar.set_prefix(step.as_str());
@@ -214,7 +232,9 @@ impl Reader for Live {
 /// The lines for an event, styled (the stream strips the style where it isn't wanted).
 fn lines_of(event: &Event, verbose: u8) -> Vec<String> {
     match event {
-        Event::BuildStarted { image, logs, .. } => vec![format!("{BOLD}{image}{BOLD:#}  {DIM}logs: {logs}{DIM:#}")],
+        Event::BuildStarted { image, logs, .. } => {
+            vec![format!("{BOLD}{image}{BOLD:#}  {DIM}logs: {logs}{DIM:#}")]
+        }
         Event::StateChanged { .. } | Event::StepProgress { .. } | Event::Bytes { .. } => Vec::new(),
         Event::StepStarted { step, detail } => vec![format!("  start {step:<24} {detail}")],
         Event::StepFinished {
@@ -229,13 +249,22 @@ fn lines_of(event: &Event, verbose: u8) -> Vec<String> {
                 StepOutcome::Failed => (BAD, "fail "),
                 StepOutcome::Cancelled => (WARN, "stop "),
             };
-            vec![format!("  {style}{word}{style:#} {:<24} {detail}  {DIM}{seconds:.1} s{DIM:#}", step.as_str())]
+            vec![format!(
+                "  {style}{word}{style:#} {:<24} {detail}  {DIM}{seconds:.1} s{DIM:#}",
+                step.as_str()
+            )]
         }
-        Event::Rung { rung, seconds } => vec![format!("        {DIM}{seconds:>6.1} s  {}{DIM:#}", rung.describe())],
+        Event::Rung { rung, seconds } => vec![format!(
+            "        {DIM}{seconds:>6.1} s  {}{DIM:#}",
+            rung.describe()
+        )],
         Event::Console { line } if verbose > 0 => vec![format!("        {DIM}|{DIM:#} {line}")],
         Event::Console { .. } => Vec::new(),
         Event::Agent { event } => agent_lines(event, verbose),
-        Event::Note { message } => message.lines().map(|line| format!("        {line}")).collect(),
+        Event::Note { message } => message
+            .lines()
+            .map(|line| format!("        {line}"))
+            .collect(),
         Event::Warning { message } => vec![format!("  {WARN}warn {WARN:#} {message}")],
         Event::BuildFinished {
             state,
@@ -244,8 +273,13 @@ fn lines_of(event: &Event, verbose: u8) -> Vec<String> {
             ..
         } => {
             let style = if state == "AVAILABLE" { GOOD } else { BAD };
-            let place = folder.as_ref().map(|folder| format!("  {folder}")).unwrap_or_default();
-            vec![format!("{style}{state}{style:#} after {seconds:.1} s{place}")]
+            let place = folder
+                .as_ref()
+                .map(|folder| format!("  {folder}"))
+                .unwrap_or_default();
+            vec![format!(
+                "{style}{state}{style:#} after {seconds:.1} s{place}"
+            )]
         }
     }
 }
@@ -265,14 +299,25 @@ fn agent_lines(event: &AgentEvent, verbose: u8) -> Vec<String> {
                 Some(message) if *status != Status::Success => format!(": {message}"),
                 _ => String::new(),
             };
-            vec![format!("        {style}{}{style:#} {phase} {step}{message}  {DIM}{seconds:.1} s{DIM:#}", status.word())]
+            vec![format!(
+                "        {style}{}{style:#} {phase} {step}{message}  {DIM}{seconds:.1} s{DIM:#}",
+                status.word()
+            )]
         }
         AgentEvent::DocumentStarted { name, .. } => vec![format!("        {name}")],
         AgentEvent::Output { text, .. } if verbose > 0 => {
-            vec![format!("        {DIM}>{DIM:#} {}", crate::machine::console::clean(text.as_bytes()))]
+            vec![format!(
+                "        {DIM}>{DIM:#} {}",
+                crate::machine::console::clean(text.as_bytes())
+            )]
         }
-        AgentEvent::Log { level, message } if verbose > 0 || *level == ovenbird_component::event::LogLevel::Error => {
-            vec![format!("        {DIM}agent: {}{DIM:#}", crate::machine::console::clean(message.as_bytes()))]
+        AgentEvent::Log { level, message }
+            if verbose > 0 || *level == ovenbird_component::event::LogLevel::Error =>
+        {
+            vec![format!(
+                "        {DIM}agent: {}{DIM:#}",
+                crate::machine::console::clean(message.as_bytes())
+            )]
         }
         _ => Vec::new(),
     }
@@ -300,7 +345,9 @@ mod tests {
 
     #[test]
     fn the_console_is_shown_only_when_asked_for() {
-        let event = Event::Console { line: "hello".into() };
+        let event = Event::Console {
+            line: "hello".into(),
+        };
         assert_eq!(plain(&event, 0), "");
         assert_eq!(plain(&event, 1), "        | hello");
     }

@@ -29,18 +29,28 @@ pub fn run(args: &Args, session: &Session) -> Result<ExitCode> {
         .into_iter()
         .filter(|(_, record)| record.qemu.is_some_and(ProcessId::is_alive))
         .filter(|(_, record)| {
-            args.build.as_ref().is_none_or(|wanted| record.run == *wanted || record.image == *wanted)
+            args.build
+                .as_ref()
+                .is_none_or(|wanted| record.run == *wanted || record.image == *wanted)
         })
         .collect();
     let (folder, record) = match candidates.as_slice() {
         [one] => one,
         [] => {
-            return Err(Failure::config("no guest is running")
-                .with_hint("a guest runs during a build, and after a failed one with `build --on-error keep`"));
+            return Err(Failure::config("no guest is running").with_hint(
+                "a guest runs during a build, and after a failed one with `build --on-error keep`",
+            ));
         }
         several => {
-            let names: Vec<&str> = several.iter().map(|(_, record)| record.image.as_str()).collect();
-            return Err(Failure::config(format!("several guests are running: {}", names.join(", "))).with_hint("name one of them"));
+            let names: Vec<&str> = several
+                .iter()
+                .map(|(_, record)| record.image.as_str())
+                .collect();
+            return Err(Failure::config(format!(
+                "several guests are running: {}",
+                names.join(", ")
+            ))
+            .with_hint("name one of them"));
         }
     };
     let mut words = run_folder::ssh_command(folder, record);
@@ -49,7 +59,9 @@ pub fn run(args: &Args, session: &Session) -> Result<ExitCode> {
         session.printer.line(words.join(" "));
         return Ok(ExitCode::SUCCESS);
     }
-    let error = std::process::Command::new(&words[0]).args(&words[1..]).exec();
+    let error = std::process::Command::new(&words[0])
+        .args(&words[1..])
+        .exec();
     Err(Failure::environment("cannot start ssh")
         .caused_by(error)
         .with_hint("install an OpenSSH client"))

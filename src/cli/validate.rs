@@ -29,11 +29,15 @@ pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
     }
     printer.value(&all.to_json());
     if all.has_errors() {
-        return Err(Failure::config(format!("{} not valid", names(&args.files))).with_details(if printer.json {
-            String::new()
-        } else {
-            all.render()
-        }));
+        return Err(
+            Failure::config(format!("{} not valid", names(&args.files))).with_details(
+                if printer.json {
+                    String::new()
+                } else {
+                    all.render()
+                },
+            ),
+        );
     }
     if all.is_empty() {
         printer.line(format!("{}: valid", names(&args.files)));
@@ -45,11 +49,15 @@ pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
 }
 
 fn check(file: &Utf8Path) -> Result<Diagnostics> {
-    let text = std::fs::read_to_string(file).or_failure(FailureKind::Config, || format!("cannot read {file}"))?;
+    let text = std::fs::read_to_string(file)
+        .or_failure(FailureKind::Config, || format!("cannot read {file}"))?;
     let source = Source::new(file.as_str(), text);
     // A resource document says its kind; a component document has none.
     let (node, _) = parse_one(&source);
-    let is_resource = node.as_ref().and_then(|node| node.as_mapping()).is_some_and(|map| map.get("kind").is_some());
+    let is_resource = node
+        .as_ref()
+        .and_then(|node| node.as_mapping())
+        .is_some_and(|map| map.get("kind").is_some());
     Ok(if is_resource {
         recipe::read(&source).1
     } else {
@@ -58,5 +66,9 @@ fn check(file: &Utf8Path) -> Result<Diagnostics> {
 }
 
 fn names(files: &[Utf8PathBuf]) -> String {
-    files.iter().map(|file| file.as_str()).collect::<Vec<_>>().join(", ")
+    files
+        .iter()
+        .map(|file| file.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

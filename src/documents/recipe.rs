@@ -120,7 +120,11 @@ fn read_recipe(reading: &Reading<'_>, node: &Node) -> Option<ImageRecipe> {
     {
         reading.report(
             reading
-                .error("bad-version", version.span, format!("`{}` is not a version", version.value))
+                .error(
+                    "bad-version",
+                    version.span,
+                    format!("`{}` is not a version", version.value),
+                )
                 .expected("three numbers, such as 1.0.0"),
         );
     }
@@ -129,11 +133,18 @@ fn read_recipe(reading: &Reading<'_>, node: &Node) -> Option<ImageRecipe> {
     if list.len() > MOST_COMPONENTS {
         reading.report(
             reading
-                .error("too-many", list[MOST_COMPONENTS].span, format!("the recipe has {} components", list.len()))
+                .error(
+                    "too-many",
+                    list[MOST_COMPONENTS].span,
+                    format!("the recipe has {} components", list.len()),
+                )
                 .expected(format!("at most {MOST_COMPONENTS}")),
         );
     }
-    let components = list.iter().filter_map(|node| read_component(reading, node)).collect();
+    let components = list
+        .iter()
+        .filter_map(|node| read_component(reading, node))
+        .collect();
     let root_volume_gib = read_block_devices(reading, map.list("blockDeviceMappings"));
     let working_directory = map.spanned_string("workingDirectory");
     if let Some(folder) = &working_directory
@@ -141,12 +152,22 @@ fn read_recipe(reading: &Reading<'_>, node: &Node) -> Option<ImageRecipe> {
     {
         reading.report(
             reading
-                .error("bad-path", folder.span, format!("`workingDirectory` is `{}`", folder.value))
+                .error(
+                    "bad-path",
+                    folder.span,
+                    format!("`workingDirectory` is `{}`", folder.value),
+                )
                 .expected("an absolute path in the guest"),
         );
     }
-    let tags = map.take("tags").map(|node| read_strings_map(reading, node, "`tags`")).unwrap_or_default();
-    let local = map.map("local").map(|local| read_local(reading, local)).unwrap_or_default();
+    let tags = map
+        .take("tags")
+        .map(|node| read_strings_map(reading, node, "`tags`"))
+        .unwrap_or_default();
+    let local = map
+        .map("local")
+        .map(|local| read_local(reading, local))
+        .unwrap_or_default();
     map.finish();
     Some(ImageRecipe {
         name: name?.value,
@@ -155,7 +176,8 @@ fn read_recipe(reading: &Reading<'_>, node: &Node) -> Option<ImageRecipe> {
         parent_image: parent_image?,
         components,
         root_volume_gib,
-        working_directory: working_directory.map_or_else(|| WORKING_DIRECTORY.into(), |folder| folder.value),
+        working_directory: working_directory
+            .map_or_else(|| WORKING_DIRECTORY.into(), |folder| folder.value),
         tags,
         local,
     })
@@ -167,7 +189,9 @@ fn read_component(reading: &Reading<'_>, node: &Node) -> Option<RecipeComponent>
     let path = map.spanned_string("path");
     let mut parameters = BTreeMap::new();
     for node in map.list("parameters") {
-        let Some(mut parameter) = MapReader::new(reading, node, "the parameter") else { continue };
+        let Some(mut parameter) = MapReader::new(reading, node, "the parameter") else {
+            continue;
+        };
         let name = parameter.require_string("name");
         let value = parameter.require("value").and_then(|value| {
             if value.as_sequence().is_some() {
@@ -196,7 +220,11 @@ fn read_component(reading: &Reading<'_>, node: &Node) -> Option<RecipeComponent>
         (Some(_), Some(path)) => {
             reading.report(
                 reading
-                    .error("conflict", path.span, "the component has both `componentArn` and `path`")
+                    .error(
+                        "conflict",
+                        path.span,
+                        "the component has both `componentArn` and `path`",
+                    )
                     .expected("one of them"),
             );
             return None;
@@ -204,25 +232,39 @@ fn read_component(reading: &Reading<'_>, node: &Node) -> Option<RecipeComponent>
         (None, None) => {
             reading.report(
                 reading
-                    .error("missing-key", span, "the component has neither `componentArn` nor `path`")
+                    .error(
+                        "missing-key",
+                        span,
+                        "the component has neither `componentArn` nor `path`",
+                    )
                     .expected("one of them"),
             );
             return None;
         }
     };
-    Some(RecipeComponent { reference, parameters })
+    Some(RecipeComponent {
+        reference,
+        parameters,
+    })
 }
 
 /// `arn:aws:imagebuilder:eu-west-1:aws:component/update-linux/x.x.x`, `update-linux/1.0.x` or `update-linux`.
 fn component_reference(reading: &Reading<'_>, arn: &Spanned<String>) -> Option<ComponentReference> {
-    let text = arn.value.rsplit_once(":component/").map_or(arn.value.as_str(), |(_, rest)| rest);
+    let text = arn
+        .value
+        .rsplit_once(":component/")
+        .map_or(arn.value.as_str(), |(_, rest)| rest);
     let mut parts = text.split('/');
     let name = parts.next().unwrap_or_default();
     let version = parts.next().unwrap_or("x.x.x");
     if name.is_empty() || !is_pattern(version) {
         reading.report(
             reading
-                .error("bad-reference", arn.span, format!("`{}` names no component", arn.value))
+                .error(
+                    "bad-reference",
+                    arn.span,
+                    format!("`{}` names no component", arn.value),
+                )
                 .expected("NAME/VERSION, such as update-linux/1.0.x, or a component's ARN"),
         );
         return None;
@@ -236,7 +278,9 @@ fn component_reference(reading: &Reading<'_>, arn: &Spanned<String>) -> Option<C
 fn read_block_devices(reading: &Reading<'_>, nodes: &[Node]) -> Option<u64> {
     let mut size = None;
     for (index, node) in nodes.iter().enumerate() {
-        let Some(mut map) = MapReader::new(reading, node, "the block device mapping") else { continue };
+        let Some(mut map) = MapReader::new(reading, node, "the block device mapping") else {
+            continue;
+        };
         map.string("deviceName");
         map.string("virtualName");
         map.string("noDevice");
@@ -266,11 +310,22 @@ fn read_local(reading: &Reading<'_>, mut map: MapReader<'_, '_>) -> Local {
     let firmware = map.one_of("firmware", &FIRMWARE);
     let architecture = map.one_of(
         "architecture",
-        &[("x86_64", Arch::X86_64), ("amd64", Arch::X86_64), ("aarch64", Arch::Aarch64), ("arm64", Arch::Aarch64)],
+        &[
+            ("x86_64", Arch::X86_64),
+            ("amd64", Arch::X86_64),
+            ("aarch64", Arch::Aarch64),
+            ("arm64", Arch::Aarch64),
+        ],
     );
-    let cpus = map.integer("cpus", 1..=256).and_then(|cpus| u32::try_from(cpus).ok());
-    let memory_mib = map.take("memory").and_then(|node| read_memory(reading, node));
-    let words: Vec<(&str, OutputFormat)> = OutputFormat::ALL.map(|format| (format.as_str(), format)).into();
+    let cpus = map
+        .integer("cpus", 1..=256)
+        .and_then(|cpus| u32::try_from(cpus).ok());
+    let memory_mib = map
+        .take("memory")
+        .and_then(|node| read_memory(reading, node));
+    let words: Vec<(&str, OutputFormat)> = OutputFormat::ALL
+        .map(|format| (format.as_str(), format))
+        .into();
     let outputs = map
         .list("outputs")
         .iter()
@@ -314,7 +369,12 @@ fn read_memory(reading: &Reading<'_>, node: &Node) -> Option<u32> {
         .map(|number| (number, 1024))
         .or_else(|| text.strip_suffix("MiB").map(|number| (number, 1)))
         .unwrap_or((&text, 1));
-    let mib = parsed.0.trim().parse::<u32>().ok().and_then(|number| number.checked_mul(parsed.1));
+    let mib = parsed
+        .0
+        .trim()
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(parsed.1));
     match mib {
         Some(mib) if (128..=1_048_576).contains(&mib) => Some(mib),
         _ => {
@@ -354,14 +414,22 @@ fn name_problem(name: &str) -> Option<&'static str> {
 
 fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
-    parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok_and(|number| number < 1 << 30))
+    parts.len() == 3
+        && parts
+            .iter()
+            .all(|part| part.parse::<u32>().is_ok_and(|number| number < 1 << 30))
 }
 
 fn is_pattern(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
-    let first_x = parts.iter().position(|part| *part == "x").unwrap_or(parts.len());
+    let first_x = parts
+        .iter()
+        .position(|part| *part == "x")
+        .unwrap_or(parts.len());
     parts.len() == 3
-        && parts[..first_x].iter().all(|part| part.parse::<u32>().is_ok())
+        && parts[..first_x]
+            .iter()
+            .all(|part| part.parse::<u32>().is_ok())
         && parts[first_x..].iter().all(|part| *part == "x")
 }
 

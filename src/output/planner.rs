@@ -68,8 +68,8 @@ pub struct OciConfig {
     pub architecture: String,
     /// `name:version-build`, the reference in the layout's index.
     pub reference: String,
-    /// RFC 3339.
-    pub created: String,
+    /// Seconds since 1970.
+    pub created: i64,
     /// Labels, sorted by the caller's map.
     pub labels: std::collections::BTreeMap<String, String>,
 }

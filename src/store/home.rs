@@ -17,11 +17,15 @@ impl Home {
     /// [`FailureKind::Environment`] if it can't be created.
     pub fn at(path: impl Into<Utf8PathBuf>) -> Result<Self> {
         let path: Utf8PathBuf = path.into();
-        std::fs::create_dir_all(&path).or_failure(FailureKind::Environment, || format!("cannot create the home {path}"))?;
+        std::fs::create_dir_all(&path).or_failure(FailureKind::Environment, || {
+            format!("cannot create the home {path}")
+        })?;
         // Backing files and QEMU need absolute paths.
         let path = path
             .canonicalize_utf8()
-            .or_failure(FailureKind::Environment, || format!("cannot resolve the home {path}"))?;
+            .or_failure(FailureKind::Environment, || {
+                format!("cannot resolve the home {path}")
+            })?;
         Ok(Self { path })
     }
 
@@ -30,10 +34,13 @@ impl Home {
     /// # Errors
     /// [`FailureKind::Environment`] if the platform names none.
     pub fn of_user() -> Result<Self> {
-        let folders = directories::ProjectDirs::from("", "", "ovenbird")
-            .ok_or_else(|| Failure::environment("this user has no data folder").with_hint("set OVENBIRD_HOME"))?;
+        let folders = directories::ProjectDirs::from("", "", "ovenbird").ok_or_else(|| {
+            Failure::environment("this user has no data folder").with_hint("set OVENBIRD_HOME")
+        })?;
         let path = Utf8PathBuf::try_from(folders.data_dir().to_path_buf())
-            .or_failure(FailureKind::Environment, || "the data folder's name is not UTF-8".into())?;
+            .or_failure(FailureKind::Environment, || {
+                "the data folder's name is not UTF-8".into()
+            })?;
         Self::at(path)
     }
 
