@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use crate::bake::resolve::{self, Overrides};
-use crate::bake::{self, OnError, Options, run_folder};
+use crate::bake::{self, Identity, OnError, Options, run_folder};
 use crate::catalog;
 use crate::documents::recipe;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
+use crate::store::{ImageLedger, NewImage, Store};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -106,7 +107,27 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             host.verdict.reason
         ));
     }
-    let (identity, ledger) = home.begin_image(&plan)?;
+    let store = Arc::new(Store::open(home)?);
+    store.fail_dead_builds()?;
+    let image = store.begin_image(&NewImage {
+        name: plan.name.clone(),
+        version: plan.version.clone(),
+        parent: format!("{}/{}", plan.parent.name, plan.parent.version),
+        recipe: plan.recipe.to_string(),
+        folder: plan.destination.clone(),
+    })?;
+    std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
+        format!("cannot create {}", image.logs)
+    })?;
+    let identity = Identity {
+        run: image.run.clone(),
+        build: image.build,
+        arn: image.arn.clone(),
+        target: image.folder.clone(),
+        runs: home.runs(),
+        logs: image.logs.clone(),
+    };
+    let ledger = Box::new(ImageLedger::new(store, image));
     let log = LogFile::create(&identity.logs.join("events.ndjson"))
         .or_failure(FailureKind::Environment, || {
             format!("cannot write the log in {}", identity.logs)

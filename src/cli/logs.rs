@@ -7,7 +7,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Session;
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::error::{FailureContext as _, FailureKind, Result};
+use crate::store::Store;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`FailureKind::Config`] if there is no such build.
 pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
-    let folder = session.home.logs_of(&args.build)?;
+    let folder = Store::open(&session.home)?.find_image(&args.build)?.logs;
     if args.files {
         let mut files = Vec::new();
         list(&folder, &mut files);
@@ -112,12 +113,6 @@ fn list(folder: &Utf8Path, files: &mut Vec<Utf8PathBuf>) {
         }
     }
     files.sort();
-}
-
-/// The failure for a build that is not known.
-pub fn unknown(build: &str) -> Failure {
-    Failure::config(format!("no build `{build}`"))
-        .with_hint("`ovenbird image list` shows what there is")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod completions;
+pub mod image;
 pub mod logs;
 pub mod printer;
 pub mod ssh;
@@ -53,6 +54,8 @@ enum Verb {
     Build(build::Args),
     /// Check recipes and component documents without baking
     Validate(validate::Args),
+    /// Look at finished images and past builds
+    Image(image::Args),
     /// Log in to the guest of a build that runs or was kept
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
@@ -111,6 +114,7 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let result = runtime.block_on(async {
         match cli.verb {
             Verb::Build(args) => build::run(args, &session).await,
+            Verb::Image(args) => image::run(args, &session),
             Verb::Ssh(args) => ssh::run(&args, &session),
             Verb::Logs(args) => logs::run(args, &session).await,
             Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) => Err(Failure::new(

@@ -146,16 +146,19 @@ impl Session {
             mismatch: Arc::clone(&mismatch),
         };
         let stream = greeted(port).await.map_err(SshError::NoServer)?;
-        let mut handle = tokio::time::timeout(LOGIN_BOUND, client::connect_stream(config, stream, verifier))
-            .await
-            .unwrap_or(Err(russh::Error::ConnectionTimeout))
-            .map_err(|error| {
-                if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
-                    SshError::WrongHostKey
-                } else {
-                    SshError::NoServer(error)
-                }
-            })?;
+        let mut handle = tokio::time::timeout(
+            LOGIN_BOUND,
+            client::connect_stream(config, stream, verifier),
+        )
+        .await
+        .unwrap_or(Err(russh::Error::ConnectionTimeout))
+        .map_err(|error| {
+            if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
+                SshError::WrongHostKey
+            } else {
+                SshError::NoServer(error)
+            }
+        })?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
         let answer = handle
             .authenticate_publickey(user, key)
