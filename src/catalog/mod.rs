@@ -1,30 +1,35 @@
-//! shim
-use crate::machine::{Arch, Firmware};
-use camino::{Utf8Path, Utf8PathBuf};
-use serde::{Deserialize, Serialize};
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DirectKernel {
-    pub kernel: Utf8PathBuf,
-    pub initrd: Utf8PathBuf,
-    pub cmdline: String,
-}
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BaseImage {
-    pub name: String,
-    pub version: String,
-    pub disk: Utf8PathBuf,
-    pub format: String,
-    pub sha256: String,
-    pub architecture: Arch,
-    pub firmware: Vec<Firmware>,
-    pub kernel: Option<DirectKernel>,
-    pub virtual_size: u64,
-}
-pub fn resolve(home: &Utf8Path, reference: &str) -> crate::error::Result<BaseImage> {
-    let p = home.join("bases").join(reference).join("base.json");
-    let t = std::fs::read(&p)
-        .map_err(|e| crate::error::Failure::config(format!("no base {reference}")).caused_by(e))?;
-    serde_json::from_slice(&t).map_err(|e| crate::error::Failure::config("bad base").caused_by(e))
-}
+//! Base images: what there is, what is on the shelf, and the ways onto it.
+//!
+//! The shelf is the folder `<home>/bases/<name>/<version>/`: a disk and a typed record, [`record::Record`]. Images come
+//! onto it by [`pull`](fn@pull::pull) (a distribution's public cloud image), [`bootstrap::build`] (from the package mirror of
+//! this machine) or [`import`](fn@import::import) (any local disk), and always by one rename, after their digest was
+//! checked. [`resolve`] turns what a recipe says into a disk whose digest holds *now*.
+//!
+//! Nothing here knows of a terminal: long work reports to a [`progress::Progress`].
+
+pub mod bootstrap;
+pub mod digest;
+pub mod discover;
+pub mod entry;
+mod error;
+mod fetch;
+pub mod import;
+pub mod inspect;
+pub mod progress;
+pub mod pull;
+pub mod record;
+pub mod reference;
+mod resolve;
+mod seal;
+pub mod shelf;
+#[cfg(test)]
+mod test_server;
+mod tool;
+pub mod version;
+
+pub use error::{CatalogError, Result};
+pub use record::{DirectKernel, Origin};
+pub use reference::Reference;
+pub use resolve::{BaseImage, resolve};
+pub use shelf::Shelf;
+pub use version::{Version, VersionPattern};
