@@ -18,8 +18,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "oci-zstd" => LayerCompression::Zstd(3),
         other => return Err(format!("unknown operation {other}").into()),
     };
-    let options = ExportOptions { compression, ..ExportOptions::default() };
+    let options = ExportOptions {
+        compression,
+        ..ExportOptions::default()
+    };
     let summary = oci::export(disk, &options, Path::new(output), &NoProgress)?;
-    println!("{:.2} s, {} bytes from {}, {} entries", begin.elapsed().as_secs_f64(), summary.layer.size, summary.uncompressed, summary.entries);
+    println!(
+        "{:.2} s, {} bytes from {}, {} entries",
+        begin.elapsed().as_secs_f64(),
+        summary.layer.size,
+        summary.uncompressed,
+        summary.entries
+    );
     Ok(())
 }
