@@ -10,10 +10,13 @@
 compile_error!("ovenbird-disk needs a 64-bit target");
 
 pub mod bytes;
+mod convert;
+mod digest;
 mod error;
 pub mod fs;
 pub mod oci;
 mod output;
+pub mod ova;
 mod pipeline;
 mod probe;
 mod progress;
@@ -22,7 +25,14 @@ pub mod raw;
 pub mod reader;
 pub mod table;
 mod tar;
+pub mod vhd;
+pub mod vhdx;
+pub mod vmdk;
 
+pub use convert::{
+    ConvertOptions, Profile, QcowCompression, Target, Written, convert, convert_many, stream,
+};
+pub use digest::{DiskDigest, disk_digest};
 pub use error::{Error, ErrorKind, Result};
 pub use output::Sha256Digest;
 pub use probe::{Format, Image, OpenOptions, open, open_image, open_with};

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use crate::error::Context;
 use crate::qcow2::Qcow2Reader;
 use crate::raw::RawReader;
+use crate::vhd::VhdReader;
+use crate::vhdx::VhdxReader;
 use crate::{DiskReader, Error, Result};
 
 /// A disk image format.
@@ -239,7 +241,17 @@ impl Opener<'_> {
                 let details = disk.details();
                 (Arc::new(disk), details)
             }
-            other => return Err(Error::unsupported(format!("reading {other} images"))),
+            Format::Vmdk => crate::vmdk::open(file, path)?,
+            Format::Vhd => {
+                let disk = VhdReader::new(file)?;
+                let details = disk.details();
+                (Arc::new(disk), details)
+            }
+            Format::Vhdx => {
+                let disk = VhdxReader::new(file)?;
+                let details = disk.details();
+                (Arc::new(disk), details)
+            }
         };
         Ok(Image {
             reader,

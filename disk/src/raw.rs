@@ -8,8 +8,10 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
 use crate::bytes::{SECTOR, index, len64};
+use crate::convert::{BLOCK, Block, Encoding, Sequential, Writer, set_length, write_at};
+use crate::digest::DiskDigest;
 use crate::reader::check_bounds;
-use crate::{DiskReader, Error, Extent, ExtentKind, Result};
+use crate::{DiskReader, Error, Extent, ExtentKind, Result, Sha256Digest};
 
 /// A raw disk image.
 ///
@@ -100,4 +102,73 @@ pub(crate) fn read_padded(file: &File, buffer: &mut [u8], offset: u64, length: u
         .map_err(|e| Error::io(format_args!("read {stored} bytes at {offset:#x}"), e))?;
     tail.fill(0);
     Ok(())
+}
+
+/// Writes a sparse raw file.
+pub(crate) struct RawWriter<'a> {
+    file: &'a File,
+}
+
+impl<'a> RawWriter<'a> {
+    pub(crate) fn new(file: &'a File, size: u64) -> Result<Self> {
+        set_length(file, size)?;
+        Ok(Self { file })
+    }
+}
+
+impl Writer for RawWriter<'_> {
+    fn encoding(&self) -> Encoding {
+        Encoding::Plain
+    }
+
+    fn block(&mut self, block: &Block) -> Result<()> {
+        for (at, data) in block.data_runs() {
+            write_at(self.file, data, block.offset() + at)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &DiskDigest) -> Result<Option<Sha256Digest>> {
+        Ok(None)
+    }
+}
+
+/// Sends a raw disk, zeros and all, with the footer of a fixed VHD behind it when asked.
+pub(crate) struct RawStream<'a> {
+    sink: Sequential<'a>,
+    size: u64,
+    vhd: bool,
+}
+
+impl<'a> RawStream<'a> {
+    pub(crate) fn new(sink: Sequential<'a>, size: u64, vhd: bool) -> Self {
+        Self { sink, size, vhd }
+    }
+}
+
+impl Writer for RawStream<'_> {
+    fn encoding(&self) -> Encoding {
+        Encoding::Plain
+    }
+
+    fn zeros(&mut self, first: u64, count: u64) -> Result<()> {
+        self.sink
+            .zeros((count * BLOCK).min(self.size - first * BLOCK))
+    }
+
+    fn block(&mut self, block: &Block) -> Result<()> {
+        self.sink.put(&block.data)
+    }
+
+    fn finish(&mut self, digest: &DiskDigest) -> Result<Option<Sha256Digest>> {
+        if self.vhd {
+            self.sink
+                .put(&crate::vhd::fixed_footer(self.size, digest))?;
+        }
+        self.sink.finish()
+    }
+
+    fn position(&self) -> u64 {
+        self.sink.position()
+    }
 }
