@@ -1,11 +1,13 @@
 //! One bake from parent disk to published image: the order of the service, each step on record.
 
 use std::process::Stdio;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::components;
+use super::copy_progress::CopyProgress;
 use super::inventory;
 use super::plan::{BakePlan, TestBoot};
 use super::recorder::{Ledger, Recorder};
@@ -22,7 +24,7 @@ use crate::machine::{
 };
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
-use crate::output::planner::{self, OciConfig, OutputPlan, Source};
+use crate::output::planner::{self, Made, OciConfig, OutputPlan};
 use crate::output::{OutputFormat, qemu_img};
 
 /// What to do with the guest when a bake fails.
@@ -159,14 +161,14 @@ impl Bake<'_> {
         self.recorder.state("BUILDING", None)?;
         let built = self.build().await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
-        let (files, virtual_size) = self.outputs(&built, staging.folder()).await?;
+        let made = self.outputs(&built, staging.folder()).await?;
         let mut boots = vec![built.boot.clone()];
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
             boots.extend(self.tests(staging.folder()).await?);
         }
         self.recorder.state("DISTRIBUTING", None)?;
-        let manifest = self.manifest(built, files, virtual_size, boots);
+        let manifest = self.manifest(built, made, boots);
         let recorder = self.recorder;
         let target = &self.identity.target;
         let folder = recorder
@@ -431,11 +433,7 @@ impl Bake<'_> {
         }
     }
 
-    async fn outputs(
-        &mut self,
-        built: &Built,
-        folder: &Utf8Path,
-    ) -> Result<(Vec<manifest::OutputFile>, u64)> {
+    async fn outputs(&mut self, built: &Built, folder: &Utf8Path) -> Result<Made> {
         let (plan, recorder) = (self.plan, self.recorder);
         let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
         let oci = OciConfig {
@@ -458,39 +456,34 @@ impl Bake<'_> {
             ]
             .into(),
         };
-        let source = Source {
-            disk: &built.disk,
-            format: "qcow2",
-        };
         let names: Vec<&str> = outputs
             .outputs
             .iter()
             .map(|output| output.format.as_str())
             .collect();
+        let detail = names.join(", ");
         recorder
-            .step(StepKind::CreateOutputImage, names.join(", "), async {
-                let virtual_size = qemu_img::info(&built.disk).await?.virtual_size;
-                let mut files = Vec::new();
-                for planned in &outputs.outputs {
-                    recorder.progress(
-                        StepKind::CreateOutputImage,
-                        format!("writing {}", planned.name),
-                    );
-                    let made = planner::make(planned, source, folder, &oci).await?;
-                    let size: u64 = made.files.iter().map(|file| file.size).sum();
-                    recorder.send(Event::Note {
-                        message: format!(
-                            "{}: {} in {:.1} s, verified",
-                            planned.name,
-                            human_bytes(size),
-                            made.seconds
-                        ),
-                    });
-                    files.extend(made.files);
+            .step(StepKind::CreateOutputImage, detail.clone(), async {
+                let progress = Arc::new(CopyProgress::new(
+                    recorder.events().clone(),
+                    self.options.cancel.clone(),
+                ));
+                let (disk, folder) = (built.disk.clone(), folder.to_owned());
+                let made = tokio::task::spawn_blocking(move || {
+                    planner::make(&outputs, &disk, &folder, &oci, &*progress)
+                })
+                .await
+                .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+                for file in made
+                    .files
+                    .iter()
+                    .filter(|file| file.format.target().is_some())
+                {
+                    recorder
+                        .events()
+                        .note(format!("{}  {}", file.path, human_bytes(file.size)));
                 }
-                files.sort_by(|a, b| a.path.cmp(&b.path));
-                let detail = names.join(", ");
-                Ok(((files, virtual_size), detail))
+                Ok((made, format!("{detail}, each read back and compared")))
             })
             .await
     }
@@ -585,13 +578,7 @@ impl Bake<'_> {
         Ok(boot)
     }
 
-    fn manifest(
-        &self,
-        built: Built,
-        files: Vec<manifest::OutputFile>,
-        virtual_size: u64,
-        boots: Vec<manifest::Boot>,
-    ) -> Manifest {
+    fn manifest(&self, built: Built, made: Made, boots: Vec<manifest::Boot>) -> Manifest {
         let plan = self.plan;
         Manifest {
             manifest_version: manifest::VERSION,
@@ -622,9 +609,10 @@ impl Bake<'_> {
             os: built.os,
             packages: built.packages,
             sanitised: built.sanitised,
-            virtual_size,
+            virtual_size: made.virtual_size,
+            disk_digest: made.disk_digest,
             boots,
-            files,
+            files: made.files,
             tags: plan.tags.clone(),
         }
     }

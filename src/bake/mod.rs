@@ -1,6 +1,7 @@
 //! The engine: from a resolved plan to a tested image.
 
 pub mod components;
+pub mod copy_progress;
 pub mod engine;
 pub mod inventory;
 pub mod kernel;

@@ -52,8 +52,9 @@ pub fn plan(
     let arch = local.architecture.unwrap_or(base.architecture);
     if arch != base.architecture {
         return Err(Failure::config(format!(
-            "the recipe wants a guest of {arch}, the parent {}/{} is one of {}",
-            base.name, base.version, base.architecture
+            "the recipe wants a guest of {arch}, the parent {} is one of {}",
+            base.label(),
+            base.architecture
         )));
     }
     let firmware = local.firmware.unwrap_or_else(|| default_firmware(base));
@@ -64,8 +65,8 @@ pub fn plan(
             .map(|firmware| firmware.as_str())
             .collect();
         return Err(Failure::config(format!(
-            "the parent {}/{} does not boot by {firmware}",
-            base.name, base.version
+            "the parent {} does not boot by {firmware}",
+            base.label()
         ))
         .with_hint(format!("it boots by {}", known.join(" and "))));
     }
@@ -105,7 +106,9 @@ pub fn plan(
         recipe: serde_json::Value::Null,
         parent: Parent {
             name: base.name.clone(),
-            version: base.version.to_string(),
+            version: base
+                .version
+                .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
             disk: base.disk.clone(),
             format: base.format.clone(),
             sha256: base.sha256.clone(),

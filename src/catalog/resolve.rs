@@ -73,7 +73,9 @@ pub fn resolve(home: &Utf8Path, reference: &str) -> Result<BaseImage> {
 }
 
 fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseImage> {
-    let stored = shelf.find(name, pattern)?.ok_or_else(|| not_on_shelf(name, pattern))?;
+    let stored = shelf
+        .find(name, pattern)?
+        .ok_or_else(|| not_on_shelf(name, pattern))?;
     let in_use = shelf.hold(&stored)?;
     let Stored { record, folder } = stored;
     let disk = folder.join(&record.disk);
@@ -102,7 +104,10 @@ fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseI
 }
 
 fn not_on_shelf(name: &str, pattern: &VersionPattern) -> CatalogError {
-    let reference = Reference::Shelf { name: name.to_owned(), pattern: *pattern };
+    let reference = Reference::Shelf {
+        name: name.to_owned(),
+        pattern: *pattern,
+    };
     let Ok(entry) = entry::by_name(name) else {
         let suggestion = entry::nearest(name);
         return CatalogError::NotOnShelf {
@@ -114,19 +119,33 @@ fn not_on_shelf(name: &str, pattern: &VersionPattern) -> CatalogError {
         };
     };
     let ways = [
-        entry.bootstrap.is_some().then(|| format!("`ovenbird base build {name}` makes one from this machine's package mirror")),
-        entry.download.is_some().then(|| format!("`ovenbird base pull {reference}` fetches the distribution's own")),
+        entry.bootstrap.is_some().then(|| {
+            format!("`ovenbird base build {name}` makes one from this machine's package mirror")
+        }),
+        entry
+            .download
+            .is_some()
+            .then(|| format!("`ovenbird base pull {reference}` fetches the distribution's own")),
     ];
     let hint = ways.into_iter().flatten().collect::<Vec<_>>().join("; ");
-    CatalogError::NotOnShelf { reference: reference.to_string(), hint }
+    CatalogError::NotOnShelf {
+        reference: reference.to_string(),
+        hint,
+    }
 }
 
 fn plain_file(home: &Utf8Path, path: &Utf8Path, digest: Option<Digest>) -> Result<BaseImage> {
-    let disk = path.canonicalize_utf8().map_err(CatalogError::io("read", path))?;
+    let disk = path
+        .canonicalize_utf8()
+        .map_err(CatalogError::io("read", path))?;
     let info = DiskInfo::of(&disk)?;
     // The seal lies in our home, not beside a file that is not ours.
     let seal_name = hex::encode(Sha256::digest(disk.as_str()));
-    let sha256 = seal::verify(&disk, &home.join("cache").join("seals").join(seal_name), digest.as_slice())?;
+    let sha256 = seal::verify(
+        &disk,
+        &home.join("cache").join("seals").join(seal_name),
+        digest.as_slice(),
+    )?;
     Ok(BaseImage {
         name: disk.file_stem().unwrap_or("disk").to_owned(),
         version: None,
@@ -162,13 +181,22 @@ mod tests {
         assert_eq!(image.label(), "debian-12/12.1.0");
         let copy = image.clone();
         drop(image);
-        assert!(matches!(shelf.remove(&stored), Err(CatalogError::InUse { .. })));
+        assert!(matches!(
+            shelf.remove(&stored),
+            Err(CatalogError::InUse { .. })
+        ));
         drop(copy);
 
         std::fs::write(stored.folder.join("disk.qcow2"), "tampered").unwrap();
-        assert!(matches!(resolve(home, "debian-12"), Err(CatalogError::DigestMismatch { .. })));
+        assert!(matches!(
+            resolve(home, "debian-12"),
+            Err(CatalogError::DigestMismatch { .. })
+        ));
         shelf.remove(&stored).unwrap();
-        assert_eq!(resolve(home, "debian-12").unwrap().label(), "debian-12/12.0.9");
+        assert_eq!(
+            resolve(home, "debian-12").unwrap().label(),
+            "debian-12/12.0.9"
+        );
     }
 
     #[test]

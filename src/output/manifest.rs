@@ -48,6 +48,8 @@ pub struct Manifest {
     pub sanitised: Vec<SanitiseResult>,
     /// Size of the virtual disk in bytes.
     pub virtual_size: u64,
+    /// The identity of the virtual disk (see `docs/formats.md`): the same for every disk among `files`.
+    pub disk_digest: String,
     /// Every boot of the bake: the build guest first, then the tests of the finished output.
     pub boots: Vec<Boot>,
     /// Every file, sorted by path.

@@ -1,19 +1,25 @@
 //! An OCI image layout of the root filesystem, read from the disk without mounting it.
 
-use camino::Utf8Path;
-use ovenbird_disk::NoProgress;
-use ovenbird_disk::oci::{Config, ExportOptions, TreeOptions};
+use std::sync::Arc;
 
-use super::planner::OciConfig;
-use crate::error::{FailureContext as _, FailureKind, Result};
+use camino::Utf8Path;
+use ovenbird_disk::oci::{Config, ExportOptions, TreeOptions};
+use ovenbird_disk::{DiskReader, Progress};
+
+use super::planner::{OciConfig, failed};
+use crate::error::Result;
 
 /// Writes the layout to the folder `target`, which must not exist.
 ///
 /// # Errors
-/// [`FailureKind::Output`] if the disk has no root filesystem that we read, or the layout can't be written.
-pub fn export(disk: &Utf8Path, target: &Utf8Path, config: &OciConfig) -> Result<()> {
-    let reader = ovenbird_disk::open(disk.as_std_path())
-        .or_failure(FailureKind::Output, || format!("cannot open {disk}"))?;
+/// [`FailureKind::Output`](crate::error::FailureKind::Output) if the disk has no root filesystem that we read, or the
+/// layout can't be written.
+pub fn export(
+    disk: Arc<dyn DiskReader>,
+    target: &Utf8Path,
+    config: &OciConfig,
+    progress: &dyn Progress,
+) -> Result<()> {
     let options = ExportOptions {
         tree: TreeOptions {
             // A container shares the host's kernel.
@@ -30,9 +36,7 @@ pub fn export(disk: &Utf8Path, target: &Utf8Path, config: &OciConfig) -> Result<
         reference: Some(config.reference.clone()),
         ..ExportOptions::default()
     };
-    ovenbird_disk::oci::export(reader, &options, target.as_std_path(), &NoProgress)
+    ovenbird_disk::oci::export(disk, &options, target.as_std_path(), progress)
         .map(drop)
-        .or_failure(FailureKind::Output, || {
-            format!("cannot write the container image {target}")
-        })
+        .map_err(|error| failed(error, "cannot write the container image"))
 }
