@@ -10,6 +10,7 @@ pub mod condition;
 pub mod document;
 pub mod event;
 pub mod reference;
+pub mod schema;
 pub mod source;
 mod validate;
 pub mod value;
