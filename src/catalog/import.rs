@@ -180,7 +180,8 @@ mod tests {
         let home = Utf8Path::from_path(home.path()).unwrap();
         let raw = raw(home);
         let image = crate::catalog::resolve(home, raw.as_str()).unwrap();
-        assert_eq!((image.label().as_str(), image.format.as_str(), image.virtual_size), ("disk", "raw", 1 << 20));
+        assert_eq!((image.name.as_str(), image.format.as_str(), image.virtual_size), ("disk", "raw", 1 << 20));
+        assert!(image.sha256.starts_with(&image.version) && !image.is_held());
         assert_eq!(image.firmware, [Firmware::Bios]);
         let good = format!("file://{raw}#sha256:{}", image.sha256);
         assert_eq!(crate::catalog::resolve(home, &good).unwrap().sha256, image.sha256);

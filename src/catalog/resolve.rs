@@ -9,16 +9,19 @@ use super::digest::{Algorithm, Digest};
 use super::inspect::{self, DiskInfo};
 use super::record::{DirectKernel, Origin};
 use super::shelf::{InUse, SEAL, Shelf, Stored};
-use super::{CatalogError, Reference, Result, Version, VersionPattern, entry, seal};
+use super::{CatalogError, Reference, Result, VersionPattern, entry, seal};
 use crate::machine::{Arch, Firmware};
+
+/// How many digits of its digest stand in for a plain file's version.
+const PLAIN_VERSION_DIGITS: usize = 12;
 
 /// A base image, ready to be used: its digest was checked, and it can't be removed while this lives.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
     /// The name; for a plain file, the file's name without its extension.
     pub name: String,
-    /// The version; `None` for a plain file.
-    pub version: Option<Version>,
+    /// The version; for a plain file the first digits of its digest.
+    pub version: String,
     /// The disk, an absolute path.
     pub disk: Utf8PathBuf,
     /// The disk's format, by QEMU's name for it.
@@ -47,10 +50,7 @@ pub struct BaseImage {
 impl BaseImage {
     /// The name with its version, as messages and manifests say it.
     pub fn label(&self) -> String {
-        match self.version {
-            Some(version) => format!("{}/{version}", self.name),
-            None => self.name.clone(),
-        }
+        format!("{}/{}", self.name, self.version)
     }
 
     /// Whether it stands on the shelf (and is therefore kept from removal), rather than being a plain file.
@@ -81,7 +81,7 @@ fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseI
     let sha256 = seal::verify(&disk, &folder.join(SEAL), &[expected])?;
     Ok(BaseImage {
         name: record.name,
-        version: Some(record.version),
+        version: record.version.to_string(),
         disk,
         format: record.format,
         sha256: sha256.hex().to_owned(),
@@ -129,7 +129,7 @@ fn plain_file(home: &Utf8Path, path: &Utf8Path, digest: Option<Digest>) -> Resul
     let sha256 = seal::verify(&disk, &home.join("cache").join("seals").join(seal_name), digest.as_slice())?;
     Ok(BaseImage {
         name: disk.file_stem().unwrap_or("disk").to_owned(),
-        version: None,
+        version: sha256.hex()[..PLAIN_VERSION_DIGITS].to_owned(),
         firmware: inspect::firmware(&disk, &info.format)?,
         format: info.format,
         virtual_size: info.virtual_size,
