@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    for path in ["guest-agent/src", "guest-agent/Cargo.toml", "component/src", "component/Cargo.toml", "Cargo.lock"] {
+    for path in [
+        "guest-agent/src",
+        "guest-agent/Cargo.toml",
+        "component/src",
+        "component/Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
     println!("cargo:rerun-if-env-changed=OVENBIRD_AGENT_BIN");
@@ -19,7 +25,11 @@ fn main() {
         None => build_agent(),
     };
     let size = std::fs::metadata(&agent).map_or(0, |data| data.len());
-    assert!(size > 0, "the guest agent {} does not exist or is empty", agent.display());
+    assert!(
+        size > 0,
+        "the guest agent {} does not exist or is empty",
+        agent.display()
+    );
     println!("cargo:rustc-env=OVENBIRD_AGENT_BIN={}", agent.display());
 }
 
@@ -28,11 +38,22 @@ fn build_agent() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", variable("CARGO_CFG_TARGET_ARCH"));
     // OUT_DIR is <target folder>/<profile>/build/<package>/out; one agent serves every profile.
     let out = PathBuf::from(variable("OUT_DIR"));
-    let folder = out.ancestors().nth(4).unwrap_or(Path::new("target")).join("agent");
+    let folder = out
+        .ancestors()
+        .nth(4)
+        .unwrap_or(Path::new("target"))
+        .join("agent");
     let mut command = Command::new(variable("CARGO"));
     command
         .current_dir(&root)
-        .args(["build", "--package", "ovenbird-agent", "--profile", "agent", "--locked"])
+        .args([
+            "build",
+            "--package",
+            "ovenbird-agent",
+            "--profile",
+            "agent",
+            "--locked",
+        ])
         .args(["--target", &target])
         .arg("--target-dir")
         .arg(&folder)
@@ -44,7 +65,10 @@ fn build_agent() -> PathBuf {
         .env_remove("RUSTC")
         .env_remove("CARGO_BUILD_TARGET");
     let status = command.status().expect("cargo can be started");
-    assert!(status.success(), "building the guest agent failed: {status}");
+    assert!(
+        status.success(),
+        "building the guest agent failed: {status}"
+    );
     folder.join(target).join("agent/ovenbird-agent")
 }
 

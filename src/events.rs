@@ -84,7 +84,11 @@ pub enum StepOutcome {
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Event {
     /// The build has its name and number.
     BuildStarted {
@@ -193,7 +197,9 @@ impl<'a> Stamped<'a> {
     pub fn now(event: &'a Event) -> Self {
         Self {
             v: VERSION,
-            time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            time: jiff::Timestamp::now()
+                .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+                .to_string(),
             event,
         }
     }
@@ -237,12 +243,16 @@ impl Events {
 
     /// Sends a [`Event::Note`].
     pub fn note(&self, message: impl Into<String>) {
-        self.send(Event::Note { message: message.into() });
+        self.send(Event::Note {
+            message: message.into(),
+        });
     }
 
     /// Sends a [`Event::Warning`].
     pub fn warn(&self, message: impl Into<String>) {
-        self.send(Event::Warning { message: message.into() });
+        self.send(Event::Warning {
+            message: message.into(),
+        });
     }
 }
 
@@ -263,7 +273,9 @@ impl LogFile {
 impl Reader for LogFile {
     fn event(&self, event: &Event) {
         use std::io::Write as _;
-        if let (Ok(mut line), Ok(mut file)) = (serde_json::to_string(&Stamped::now(event)), self.0.lock()) {
+        if let (Ok(mut line), Ok(mut file)) =
+            (serde_json::to_string(&Stamped::now(event)), self.0.lock())
+        {
             line.push('\n');
             // A full disk shows elsewhere; the log must not end the build.
             let _ = file.write_all(line.as_bytes());

@@ -5,5 +5,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod action;
+pub mod condition;
+pub mod document;
 pub mod event;
+pub mod reference;
+pub mod schema;
 pub mod source;
+mod validate;
+pub mod value;
+
+pub use validate::{Options, Validated, validate_bytes, validate_source};

@@ -19,15 +19,25 @@ fi"#;
 /// # Errors
 /// A guest failure if a command fails.
 pub async fn collect(guest: &Guest) -> Result<(OsRelease, Vec<Package>)> {
-    let release = guest.root("reading /etc/os-release", "cat /etc/os-release 2>/dev/null || true").await?;
+    let release = guest
+        .root(
+            "reading /etc/os-release",
+            "cat /etc/os-release 2>/dev/null || true",
+        )
+        .await?;
     let packages = guest.root("listing packages", PACKAGES).await?;
-    Ok((parse_os_release(&release.text()), parse_packages(&packages.text())))
+    Ok((
+        parse_os_release(&release.text()),
+        parse_packages(&packages.text()),
+    ))
 }
 
 fn parse_os_release(text: &str) -> OsRelease {
     let mut release = OsRelease::default();
     for line in text.lines() {
-        let Some((key, value)) = line.split_once('=') else { continue };
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
         let value = value.trim().trim_matches(['"', '\'']).to_owned();
         match key.trim() {
             "ID" => release.id = value,
@@ -62,7 +72,9 @@ mod tests {
 
     #[test]
     fn os_release_with_and_without_quotes() {
-        let release = parse_os_release("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID='12'\nX\n");
+        let release = parse_os_release(
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID='12'\nX\n",
+        );
         assert_eq!(release.id, "debian");
         assert_eq!(release.version, "12");
         assert_eq!(release.pretty_name, "Debian GNU/Linux 12 (bookworm)");
@@ -71,7 +83,10 @@ mod tests {
     #[test]
     fn packages_are_sorted_and_broken_lines_dropped() {
         let packages = parse_packages("zsh\t5.9-4\tamd64\nbash\t5.2\tamd64\nbroken\n\t\t\n");
-        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        let names: Vec<_> = packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
         assert_eq!(names, ["bash", "zsh"]);
     }
 }

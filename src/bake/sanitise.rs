@@ -208,7 +208,10 @@ kept() {{ [ -n "$1" ] && [ -n "$W" ] && [ -e "$W/$1" ]; }}
         if always {
             let _ = writeln!(text, "{variable}=kept");
         } else {
-            let _ = writeln!(text, "if kept '{marker}'; then {variable}=kept; else {variable}=done; fi");
+            let _ = writeln!(
+                text,
+                "if kept '{marker}'; then {variable}=kept; else {variable}=done; fi"
+            );
         }
     }
     for rule in &RULES {
@@ -233,7 +236,10 @@ while [ $n -lt 600 ]; do
 done
 "#,
     );
-    let _ = writeln!(text, "if grep -q ' / [^ ]* ro[, ]' /proc/mounts; then echo \"{TAG} read-only $trimmed\"; else exit 9; fi");
+    let _ = writeln!(
+        text,
+        "if grep -q ' / [^ ]* ro[, ]' /proc/mounts; then echo \"{TAG} read-only $trimmed\"; else exit 9; fi"
+    );
     text
 }
 
@@ -245,15 +251,27 @@ fn variable(id: &str) -> String {
 ///
 /// # Errors
 /// A guest failure if the script doesn't come to its end.
-pub async fn run(guest: &Guest, working_directory: &str, skip: &[String]) -> Result<Vec<SanitiseResult>> {
-    if let Some(unknown) = skip.iter().find(|id| RULES.iter().all(|rule| rule.id != id.as_str())) {
+pub async fn run(
+    guest: &Guest,
+    working_directory: &str,
+    skip: &[String],
+) -> Result<Vec<SanitiseResult>> {
+    if let Some(unknown) = skip
+        .iter()
+        .find(|id| RULES.iter().all(|rule| rule.id != id.as_str()))
+    {
         let known: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
-        return Err(Failure::config(format!("unknown sanitising rule `{unknown}`"))
-            .with_hint(format!("known rules: {}", known.join(", "))));
+        return Err(
+            Failure::config(format!("unknown sanitising rule `{unknown}`"))
+                .with_hint(format!("known rules: {}", known.join(", "))),
+        );
     }
     // By standard input: the process list shows nothing, and the length is not limited. The shell has read all of it
     // before it runs, since the whole is one function.
-    let program = format!("main() {{\n{}\n}}\nmain; exit $?\n", script(working_directory, skip));
+    let program = format!(
+        "main() {{\n{}\n}}\nmain; exit $?\n",
+        script(working_directory, skip)
+    );
     let output = guest
         .session()
         .run("sudo -n -- sh -s", program.as_bytes(), 1 << 20)
@@ -263,8 +281,10 @@ pub async fn run(guest: &Guest, working_directory: &str, skip: &[String]) -> Res
     let results = parse(&text);
     if !output.success() || !text.contains(&format!("{TAG} read-only")) {
         let last = results.last().map_or("none", |result| result.id.as_str());
-        return Err(Failure::guest(format!("the clean-up did not come to its end (last rule done: {last})"))
-            .with_details(String::from_utf8_lossy(&output.stderr).into_owned()));
+        return Err(Failure::guest(format!(
+            "the clean-up did not come to its end (last rule done: {last})"
+        ))
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     Ok(results)
 }
@@ -294,8 +314,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sh");
         std::fs::write(&path, format!("main() {{\n{text}\n}}\nmain; exit $?\n")).unwrap();
-        let check = std::process::Command::new("sh").arg("-n").arg(&path).output().unwrap();
-        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let check = std::process::Command::new("sh")
+            .arg("-n")
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stderr)
+        );
         assert!(text.contains("r_ssh=kept\n"));
     }
 
@@ -312,8 +340,14 @@ mod tests {
         assert_eq!(
             parse(text),
             [
-                SanitiseResult { id: "ssh".into(), done: true },
-                SanitiseResult { id: "logs".into(), done: false }
+                SanitiseResult {
+                    id: "ssh".into(),
+                    done: true
+                },
+                SanitiseResult {
+                    id: "logs".into(),
+                    done: false
+                }
             ]
         );
     }

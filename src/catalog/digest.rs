@@ -54,8 +54,12 @@ impl Digest {
     /// Makes a digest of an algorithm and hexadecimal digits of either case; `None` if these are not as many as the
     /// algorithm wants.
     pub fn new(algorithm: Algorithm, hex: &str) -> Option<Self> {
-        (hex.len() == algorithm.hex_length() && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .then(|| Self { algorithm, hex: hex.to_ascii_lowercase() })
+        (hex.len() == algorithm.hex_length() && hex.bytes().all(|b| b.is_ascii_hexdigit())).then(
+            || Self {
+                algorithm,
+                hex: hex.to_ascii_lowercase(),
+            },
+        )
     }
 
     /// The algorithm.
@@ -119,10 +123,16 @@ impl FileDigests {
     ///
     /// # Errors
     /// [`CatalogError::Io`].
-    pub fn of(path: &Utf8Path, expected: Option<&Digest>, mut on_bytes: impl FnMut(u64)) -> Result<Self> {
+    pub fn of(
+        path: &Utf8Path,
+        expected: Option<&Digest>,
+        mut on_bytes: impl FnMut(u64),
+    ) -> Result<Self> {
         let read = CatalogError::io("read", path);
         let mut sha256 = Sha256::new();
-        let mut sha512 = expected.is_some_and(|digest| digest.algorithm == Algorithm::Sha512).then(Sha512::new);
+        let mut sha512 = expected
+            .is_some_and(|digest| digest.algorithm == Algorithm::Sha512)
+            .then(Sha512::new);
         let mut consume = || -> std::io::Result<()> {
             let mut file = File::open(path)?;
             let mut buffer = vec![0; BUFFER];
@@ -140,8 +150,14 @@ impl FileDigests {
         };
         consume().map_err(read)?;
         Ok(Self {
-            sha256: Digest { algorithm: Algorithm::Sha256, hex: hex::encode(sha256.finalize()) },
-            sha512: sha512.map(|hash| Digest { algorithm: Algorithm::Sha512, hex: hex::encode(hash.finalize()) }),
+            sha256: Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex::encode(sha256.finalize()),
+            },
+            sha512: sha512.map(|hash| Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(hash.finalize()),
+            }),
         })
     }
 
@@ -170,7 +186,11 @@ impl FileDigests {
 /// Understands the three forms that distributions use, also inside a clear-signed message: `HEX  name` and `HEX *name`
 /// (coreutils), `SHA256 (name) = HEX` (BSD), and a lone `HEX` when the list is about one file.
 pub fn find_in_list(list: &str, algorithm: Algorithm, file: &str) -> Option<Digest> {
-    let lines = || list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = || {
+        list.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    };
     let bsd = format!("{} (", algorithm.as_str().to_ascii_uppercase());
     for line in lines() {
         if let Some(rest) = line.strip_prefix(&bsd) {
@@ -209,7 +229,12 @@ mod tests {
         let table = [
             (format!("{A}  other.img\n{B} *disk.img\n"), Some(B)),
             (format!("{A}  ./sub/disk.img\n"), Some(A)),
-            (format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# disk.img: 3 bytes\nSHA256 (disk.img) = {A}\n-----BEGIN PGP SIGNATURE-----\n"), Some(A)),
+            (
+                format!(
+                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# disk.img: 3 bytes\nSHA256 (disk.img) = {A}\n-----BEGIN PGP SIGNATURE-----\n"
+                ),
+                Some(A),
+            ),
             (format!("{A}\n"), Some(A)),
             (format!("{A}  disk.img.xz\n"), None),
             (format!("{}  disk.img\n", &A[1..]), None),
@@ -219,15 +244,28 @@ mod tests {
         ];
         for (list, expected) in table {
             let found = find_in_list(&list, Algorithm::Sha256, "disk.img");
-            assert_eq!(found.as_ref().map(Digest::hex), expected.map(str::to_ascii_lowercase).as_deref(), "{list}");
+            assert_eq!(
+                found.as_ref().map(Digest::hex),
+                expected.map(str::to_ascii_lowercase).as_deref(),
+                "{list}"
+            );
         }
     }
 
     #[test]
     fn the_number_of_digits_tells_the_algorithm() {
         assert_eq!(A.parse::<Digest>().unwrap().algorithm(), Algorithm::Sha256);
-        assert_eq!(format!("{A}{A}").parse::<Digest>().unwrap().algorithm(), Algorithm::Sha512);
-        for bad in ["", "sha256:", "md5:d41d8cd98f00b204e9800998ecf8427e", &A[2..], "sha256:zz"] {
+        assert_eq!(
+            format!("{A}{A}").parse::<Digest>().unwrap().algorithm(),
+            Algorithm::Sha512
+        );
+        for bad in [
+            "",
+            "sha256:",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            &A[2..],
+            "sha256:zz",
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
@@ -238,7 +276,9 @@ mod tests {
         let path = Utf8Path::from_path(folder.path()).unwrap().join("abc");
         std::fs::write(&path, "abc").unwrap();
         // The example of FIPS 180-4.
-        let sha256: Digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".parse().unwrap();
+        let sha256: Digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            .parse()
+            .unwrap();
         let sha512: Digest = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f".parse().unwrap();
         let mut seen = 0;
         let digests = FileDigests::of(&path, Some(&sha512), |bytes| seen += bytes).unwrap();

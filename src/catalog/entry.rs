@@ -14,19 +14,58 @@ pub const DEFAULT_ROOT_DEVICE: &str = "/dev/xvda";
 
 /// The files of `base-images/`, part of the binary.
 const SOURCES: &[(&str, &str)] = &[
-    ("almalinux-9.toml", include_str!("../../base-images/almalinux-9.toml")),
-    ("almalinux-10.toml", include_str!("../../base-images/almalinux-10.toml")),
-    ("alpine-3.22.toml", include_str!("../../base-images/alpine-3.22.toml")),
-    ("amazon-linux-2023.toml", include_str!("../../base-images/amazon-linux-2023.toml")),
-    ("debian-12.toml", include_str!("../../base-images/debian-12.toml")),
-    ("debian-13.toml", include_str!("../../base-images/debian-13.toml")),
-    ("fedora-42.toml", include_str!("../../base-images/fedora-42.toml")),
-    ("fedora-43.toml", include_str!("../../base-images/fedora-43.toml")),
-    ("opensuse-leap-15.6.toml", include_str!("../../base-images/opensuse-leap-15.6.toml")),
-    ("rocky-9.toml", include_str!("../../base-images/rocky-9.toml")),
-    ("rocky-10.toml", include_str!("../../base-images/rocky-10.toml")),
-    ("ubuntu-22.04.toml", include_str!("../../base-images/ubuntu-22.04.toml")),
-    ("ubuntu-24.04.toml", include_str!("../../base-images/ubuntu-24.04.toml")),
+    (
+        "almalinux-9.toml",
+        include_str!("../../base-images/almalinux-9.toml"),
+    ),
+    (
+        "almalinux-10.toml",
+        include_str!("../../base-images/almalinux-10.toml"),
+    ),
+    (
+        "alpine-3.22.toml",
+        include_str!("../../base-images/alpine-3.22.toml"),
+    ),
+    (
+        "amazon-linux-2023.toml",
+        include_str!("../../base-images/amazon-linux-2023.toml"),
+    ),
+    (
+        "debian-12.toml",
+        include_str!("../../base-images/debian-12.toml"),
+    ),
+    (
+        "debian-13.toml",
+        include_str!("../../base-images/debian-13.toml"),
+    ),
+    (
+        "fedora-42.toml",
+        include_str!("../../base-images/fedora-42.toml"),
+    ),
+    (
+        "fedora-43.toml",
+        include_str!("../../base-images/fedora-43.toml"),
+    ),
+    (
+        "opensuse-leap-15.6.toml",
+        include_str!("../../base-images/opensuse-leap-15.6.toml"),
+    ),
+    (
+        "rocky-9.toml",
+        include_str!("../../base-images/rocky-9.toml"),
+    ),
+    (
+        "rocky-10.toml",
+        include_str!("../../base-images/rocky-10.toml"),
+    ),
+    (
+        "ubuntu-22.04.toml",
+        include_str!("../../base-images/ubuntu-22.04.toml"),
+    ),
+    (
+        "ubuntu-24.04.toml",
+        include_str!("../../base-images/ubuntu-24.04.toml"),
+    ),
 ];
 
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
@@ -134,7 +173,10 @@ pub fn by_name(name: &str) -> Result<&'static Entry> {
     ENTRIES
         .iter()
         .find(|entry| entry.name == bare)
-        .ok_or_else(|| CatalogError::UnknownName { name: name.to_owned(), suggestion: nearest(bare).map(str::to_owned) })
+        .ok_or_else(|| CatalogError::UnknownName {
+            name: name.to_owned(),
+            suggestion: nearest(bare).map(str::to_owned),
+        })
 }
 
 /// The name that is most likely meant by a misspelt one.
@@ -181,23 +223,48 @@ mod tests {
     #[test]
     fn every_file_is_an_entry_of_its_name() {
         for (file, text) in SOURCES {
-            let entry: Entry = toml::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let entry: Entry =
+                toml::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert_eq!(*file, format!("{}.toml", entry.name));
             assert!(super::super::reference::is_name(&entry.name), "{file}");
-            assert!(entry.download.is_some() || entry.bootstrap.is_some(), "{file}");
-            for name in entry.download.iter().flat_map(|download| download.architectures.keys()) {
-                let known: Result<Arch, _> = serde_json::from_value(serde_json::Value::String(name.clone()));
+            assert!(
+                entry.download.is_some() || entry.bootstrap.is_some(),
+                "{file}"
+            );
+            for name in entry
+                .download
+                .iter()
+                .flat_map(|download| download.architectures.keys())
+            {
+                let known: Result<Arch, _> =
+                    serde_json::from_value(serde_json::Value::String(name.clone()));
                 assert!(known.is_ok(), "{file}: {name}");
             }
         }
-        let on_disk = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/base-images")).unwrap();
-        let files = on_disk.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|ext| ext == "toml"));
-        assert_eq!(files.count(), SOURCES.len(), "a file of base-images/ is not in the list");
+        let on_disk =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/base-images")).unwrap();
+        let files = on_disk.filter(|file| {
+            file.as_ref()
+                .unwrap()
+                .path()
+                .extension()
+                .is_some_and(|ext| ext == "toml")
+        });
+        assert_eq!(
+            files.count(),
+            SOURCES.len(),
+            "a file of base-images/ is not in the list"
+        );
     }
 
     #[test]
     fn misspelt_names() {
-        let table = [("debain-12", Some("debian-12")), ("fedroa-42", Some("fedora-42")), ("ubuntu-2404", Some("ubuntu-24.04")), ("windows", None)];
+        let table = [
+            ("debain-12", Some("debian-12")),
+            ("fedroa-42", Some("fedora-42")),
+            ("ubuntu-2404", Some("ubuntu-24.04")),
+            ("windows", None),
+        ];
         for (name, expected) in table {
             assert_eq!(nearest(name), expected, "{name}");
         }

@@ -118,7 +118,9 @@ pub enum CatalogError {
         answer: String,
     },
     /// The connection broke more often than we try.
-    #[error("cannot fetch {url}: the connection broke {attempts} times in a row without progress, last at byte {at}")]
+    #[error(
+        "cannot fetch {url}: the connection broke {attempts} times in a row without progress, last at byte {at}"
+    )]
     Interrupted {
         /// The address.
         url: String,
@@ -184,9 +186,16 @@ pub enum CatalogError {
 
 impl CatalogError {
     /// Makes the `map_err` of a file operation.
-    pub(crate) fn io(action: &'static str, path: impl Into<Utf8PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<Utf8PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     /// What the person can do about it.

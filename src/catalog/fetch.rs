@@ -89,7 +89,11 @@ impl Fetcher {
 
     /// The address that is really asked for `url`.
     pub(super) fn address(&self, url: &str) -> String {
-        match (&self.from, url.split_once("://").and_then(|(_, rest)| rest.split_once('/'))) {
+        match (
+            &self.from,
+            url.split_once("://")
+                .and_then(|(_, rest)| rest.split_once('/')),
+        ) {
             (Some(base), Some((_, path))) => format!("{base}/{path}"),
             _ => url.to_owned(),
         }
@@ -133,14 +137,22 @@ impl Fetcher {
     /// # Errors
     /// [`CatalogError::Fetch`], [`CatalogError::Refused`], [`CatalogError::Interrupted`], [`CatalogError::InUse`] if another
     /// process fetches the same, or [`CatalogError::Io`].
-    pub(super) async fn file(&self, url: &str, partials: &Utf8Path, progress: &dyn Progress) -> Result<Download> {
+    pub(super) async fn file(
+        &self,
+        url: &str,
+        partials: &Utf8Path,
+        progress: &dyn Progress,
+    ) -> Result<Download> {
         let url = self.address(url);
         let folder = partials.join(&hex::encode(Sha256::digest(&url))[..16]);
         std::fs::create_dir_all(&folder).map_err(CatalogError::io("create", folder.clone()))?;
         let lock_path = folder.join("lock");
         let lock = File::create(&lock_path).map_err(CatalogError::io("create", lock_path))?;
         if lock.try_lock().is_err() {
-            return Err(CatalogError::InUse { name: url, version: "download".into() });
+            return Err(CatalogError::InUse {
+                name: url,
+                version: "download".into(),
+            });
         }
         let mut partial = Partial::open(&folder, &url)?;
         let mut stalls = 0;
@@ -153,40 +165,84 @@ impl Fetcher {
                 Ok(()) => break,
                 Err(Broken::Fatal(error)) => return Err(error),
                 Err(Broken::Connection(cause)) => {
-                    stalls = if partial.length > before { 1 } else { stalls + 1 };
-                    progress.line(&format!("the connection broke at byte {}, going on", partial.length));
-                    self.after_stall(&url, stalls, partial.length, cause).await?;
+                    stalls = if partial.length > before {
+                        1
+                    } else {
+                        stalls + 1
+                    };
+                    progress.line(&format!(
+                        "the connection broke at byte {}, going on",
+                        partial.length
+                    ));
+                    self.after_stall(&url, stalls, partial.length, cause)
+                        .await?;
                 }
             }
         }
-        partial.data.sync_all().map_err(CatalogError::io("flush", partial.path.clone()))?;
-        Ok(Download { path: partial.path, folder, _lock: lock })
+        partial
+            .data
+            .sync_all()
+            .map_err(CatalogError::io("flush", partial.path.clone()))?;
+        Ok(Download {
+            path: partial.path,
+            folder,
+            _lock: lock,
+        })
     }
 
-    async fn after_stall(&self, url: &str, stalls: u32, at: u64, cause: Option<reqwest::Error>) -> Result<()> {
+    async fn after_stall(
+        &self,
+        url: &str,
+        stalls: u32,
+        at: u64,
+        cause: Option<reqwest::Error>,
+    ) -> Result<()> {
         if stalls >= MAX_STALLS {
             return Err(match cause {
                 // A server that never answered deserves its own words: a wrong name, a refused connection.
                 Some(error) if at == 0 => fetch_error(url, error),
-                _ => CatalogError::Interrupted { url: url.to_owned(), attempts: stalls, at },
+                _ => CatalogError::Interrupted {
+                    url: url.to_owned(),
+                    attempts: stalls,
+                    at,
+                },
             });
         }
         tokio::time::sleep(self.pause * 2u32.pow(stalls - 1)).await;
         Ok(())
     }
 
-    async fn attempt(&self, url: &str, partial: &mut Partial, progress: &dyn Progress) -> std::result::Result<(), Broken> {
+    async fn attempt(
+        &self,
+        url: &str,
+        partial: &mut Partial,
+        progress: &dyn Progress,
+    ) -> std::result::Result<(), Broken> {
         let connection = |error| Broken::Connection(Some(error));
         let mut request = self.client.get(url);
         // Without a validator the server could not tell us that the file is another one by now.
-        let resume = partial.state.validator.clone().filter(|_| partial.length > 0);
+        let resume = partial
+            .state
+            .validator
+            .clone()
+            .filter(|_| partial.length > 0);
         if let Some(validator) = &resume {
-            request = request.header(RANGE, format!("bytes={}-", partial.length)).header(IF_RANGE, validator);
+            request = request
+                .header(RANGE, format!("bytes={}-", partial.length))
+                .header(IF_RANGE, validator);
         }
         let mut response = request.send().await.map_err(connection)?;
         let continues = resume.is_some() && continues(&response, partial);
-        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE || (resume.is_some() && wrong_part(&response, continues)) {
-            partial.restart(State { url: url.to_owned(), validator: None, total: None }).map_err(Broken::Fatal)?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+            || (resume.is_some() && wrong_part(&response, continues))
+        {
+            partial
+                .restart(State {
+                    url: url.to_owned(),
+                    validator: None,
+                    total: None,
+                })
+                .map_err(Broken::Fatal)?;
             return Err(Broken::Connection(None));
         }
         check_status(&response, url)?;
@@ -194,7 +250,13 @@ impl Fetcher {
             if partial.length > 0 {
                 progress.line("the server has no continuation for us, starting again");
             }
-            partial.restart(State::of(url, response.headers(), response.content_length())).map_err(Broken::Fatal)?;
+            partial
+                .restart(State::of(
+                    url,
+                    response.headers(),
+                    response.content_length(),
+                ))
+                .map_err(Broken::Fatal)?;
         }
         progress.bytes(partial.length, partial.state.total);
         while let Some(chunk) = response.chunk().await.map_err(connection)? {
@@ -204,7 +266,13 @@ impl Fetcher {
         match partial.state.total {
             Some(total) if partial.length < total => Err(Broken::Connection(None)),
             Some(total) if partial.length > total => {
-                partial.restart(State { url: url.to_owned(), validator: None, total: None }).map_err(Broken::Fatal)?;
+                partial
+                    .restart(State {
+                        url: url.to_owned(),
+                        validator: None,
+                        total: None,
+                    })
+                    .map_err(Broken::Fatal)?;
                 Err(Broken::Connection(None))
             }
             _ => Ok(()),
@@ -214,11 +282,15 @@ impl Fetcher {
 
 /// Whether a response is the rest of what we have.
 fn continues(response: &Response, partial: &Partial) -> bool {
-    let same_file = validator(response.headers()).is_none_or(|now| Some(now) == partial.state.validator);
+    let same_file =
+        validator(response.headers()).is_none_or(|now| Some(now) == partial.state.validator);
     response.status() == StatusCode::PARTIAL_CONTENT
         && same_file
         && content_range(response.headers()).is_some_and(|(start, total)| {
-            start == partial.length && (total.is_none() || partial.state.total.is_none() || total == partial.state.total)
+            start == partial.length
+                && (total.is_none()
+                    || partial.state.total.is_none()
+                    || total == partial.state.total)
         })
 }
 
@@ -239,28 +311,46 @@ fn check_status(response: &Response, url: &str) -> std::result::Result<(), Broke
 }
 
 fn refused(url: &str, answer: String) -> Broken {
-    Broken::Fatal(CatalogError::Refused { url: url.to_owned(), answer })
+    Broken::Fatal(CatalogError::Refused {
+        url: url.to_owned(),
+        answer,
+    })
 }
 
 fn fetch_error(url: &str, error: reqwest::Error) -> CatalogError {
-    CatalogError::Fetch { url: url.to_owned(), source: Box::new(error.without_url()) }
+    CatalogError::Fetch {
+        url: url.to_owned(),
+        source: Box::new(error.without_url()),
+    }
 }
 
 /// What identifies this state of the file. A weak entity tag does not promise the same bytes (RFC 9110, 13.1.5).
 fn validator(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
+    text(ETAG)
+        .filter(|tag| !tag.starts_with("W/"))
+        .or_else(|| text(LAST_MODIFIED))
+        .map(str::to_owned)
 }
 
 /// Start and total of `Content-Range: bytes 5-9/10`.
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let (range, total) = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (range, total) = headers
+        .get(CONTENT_RANGE)?
+        .to_str()
+        .ok()?
+        .strip_prefix("bytes ")?
+        .split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
 }
 
 impl State {
     fn of(url: &str, headers: &HeaderMap, total: Option<u64>) -> Self {
-        Self { url: url.to_owned(), validator: validator(headers), total }
+        Self {
+            url: url.to_owned(),
+            validator: validator(headers),
+            total,
+        }
     }
 }
 
@@ -276,28 +366,41 @@ struct Partial {
 impl Partial {
     fn open(folder: &Utf8Path, url: &str) -> Result<Self> {
         let (path, state_path) = (folder.join("data"), folder.join("state.json"));
-        let known: Option<State> =
-            std::fs::read(&state_path).ok().and_then(|text| serde_json::from_slice(&text).ok()).filter(|state: &State| state.url == url);
+        let known: Option<State> = std::fs::read(&state_path)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .filter(|state: &State| state.url == url);
         let data = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)
             .map_err(CatalogError::io("create", path.clone()))?;
-        let length = data.metadata().map_err(CatalogError::io("read", path.clone()))?.len();
+        let length = data
+            .metadata()
+            .map_err(CatalogError::io("read", path.clone()))?
+            .len();
         let mut partial = Self {
             path,
             state_path,
             data,
             length,
-            state: known.clone().unwrap_or(State { url: url.to_owned(), validator: None, total: None }),
+            state: known.clone().unwrap_or(State {
+                url: url.to_owned(),
+                validator: None,
+                total: None,
+            }),
         };
         match known {
             Some(state) if state.validator.is_some() || state.total == Some(length) => {
                 std::io::Seek::seek(&mut partial.data, std::io::SeekFrom::End(0))
                     .map_err(CatalogError::io("read", partial.path.clone()))?;
             }
-            _ => partial.restart(State { url: url.to_owned(), validator: None, total: None })?,
+            _ => partial.restart(State {
+                url: url.to_owned(),
+                validator: None,
+                total: None,
+            })?,
         }
         Ok(partial)
     }
@@ -312,13 +415,16 @@ impl Partial {
         let text = serde_json::to_vec(&state)
             .map_err(std::io::Error::other)
             .map_err(CatalogError::io("write", self.state_path.clone()))?;
-        std::fs::write(&self.state_path, text).map_err(CatalogError::io("write", self.state_path.clone()))?;
+        std::fs::write(&self.state_path, text)
+            .map_err(CatalogError::io("write", self.state_path.clone()))?;
         self.state = state;
         Ok(())
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<()> {
-        self.data.write_all(chunk).map_err(CatalogError::io("write", self.path.clone()))?;
+        self.data
+            .write_all(chunk)
+            .map_err(CatalogError::io("write", self.path.clone()))?;
         self.length += chunk.len() as u64;
         Ok(())
     }

@@ -33,15 +33,24 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`CatalogError::BadDisk`], [`CatalogError::DigestMismatch`], [`CatalogError::Exists`], or what `qemu-img` says.
-pub async fn import(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progress) -> Result<Stored> {
+pub async fn import(
+    home: &Utf8Path,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Stored> {
     if !reference::is_name(request.name) {
         return Err(CatalogError::BadReference {
             reference: request.name.to_owned(),
-            reason: "a name has letters, digits, '-', '_' and '.', and begins with a letter or digit".into(),
+            reason:
+                "a name has letters, digits, '-', '_' and '.', and begins with a letter or digit"
+                    .into(),
         });
     }
     let shelf = Shelf::new(home);
-    let source = request.disk.canonicalize_utf8().map_err(CatalogError::io("read", request.disk))?;
+    let source = request
+        .disk
+        .canonicalize_utf8()
+        .map_err(CatalogError::io("read", request.disk))?;
     if let Some(expected) = &request.digest {
         progress.stage("verify");
         FileDigests::of(&source, Some(expected), |_| ())?.verify(expected, source.as_str())?;
@@ -66,7 +75,15 @@ pub async fn import(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progr
     let staging = shelf.stage()?;
     let disk = staging.folder().join("disk.qcow2");
     let mut convert = tool::command("qemu-img");
-    convert.args(["convert", "-f", &info.format, "-O", "qcow2", source.as_str(), disk.as_str()]);
+    convert.args([
+        "convert",
+        "-f",
+        &info.format,
+        "-O",
+        "qcow2",
+        source.as_str(),
+        disk.as_str(),
+    ]);
     tool::run(convert, progress).await?;
     // A VHD's size in its header may be smaller than the one qemu-img derives; what counts is what we have now.
     let converted = DiskInfo::of(&disk)?;
@@ -86,15 +103,21 @@ pub async fn import(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progr
         sha256: digests.sha256.hex().to_owned(),
         published_digest: request.digest.clone(),
         origin: Origin::Imported(source.file_name().unwrap_or_default().to_owned()),
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string(),
         kernel: None,
     };
     shelf.insert(staging, record, &digests)
 }
 
 fn next_version(shelf: &Shelf, name: &str) -> Result<Version> {
-    let last = shelf.find(name, &VersionPattern::ANY)?.map(|image| image.record.version);
-    Ok(last.map_or(Version::new(1, 0, 0), |last| Version::new(last.major, last.minor, last.patch.saturating_add(1))))
+    let last = shelf
+        .find(name, &VersionPattern::ANY)?
+        .map(|image| image.record.version);
+    Ok(last.map_or(Version::new(1, 0, 0), |last| {
+        Version::new(last.major, last.minor, last.patch.saturating_add(1))
+    }))
 }
 
 #[cfg(test)]
@@ -115,7 +138,11 @@ mod tests {
     }
 
     fn qemu_img(arguments: &[&str]) -> bool {
-        Command::new("qemu-img").args(arguments).status().unwrap().success()
+        Command::new("qemu-img")
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success()
     }
 
     fn request<'a>(disk: &'a Utf8Path) -> Request<'a> {
@@ -135,14 +162,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
         let raw = raw(folder);
-        for (patch, format) in ["raw", "qcow2", "vmdk", "vpc", "vhdx"].into_iter().enumerate() {
+        for (patch, format) in ["raw", "qcow2", "vmdk", "vpc", "vhdx"]
+            .into_iter()
+            .enumerate()
+        {
             let source = folder.join(format!("source.{format}"));
-            assert!(qemu_img(&["convert", "-f", "raw", "-O", format, raw.as_str(), source.as_str()]));
+            assert!(qemu_img(&[
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                format,
+                raw.as_str(),
+                source.as_str()
+            ]));
             let image = import(folder, &request(&source), &Silent).await.unwrap();
             assert_eq!(image.record.version, Version::new(1, 0, patch as u64));
             assert_eq!(image.record.firmware, [Firmware::Bios], "{format}");
             let disk = image.folder.join(&image.record.disk);
-            assert!(qemu_img(&["compare", "-f", "raw", "-F", "qcow2", raw.as_str(), disk.as_str()]), "{format}");
+            assert!(
+                qemu_img(&[
+                    "compare",
+                    "-f",
+                    "raw",
+                    "-F",
+                    "qcow2",
+                    raw.as_str(),
+                    disk.as_str()
+                ]),
+                "{format}"
+            );
             let resolved = crate::catalog::resolve(folder, &format!("mine/1.0.{patch}")).unwrap();
             assert_eq!(resolved.sha256, image.record.sha256);
         }
@@ -156,21 +205,40 @@ mod tests {
 
         let mut wrong = request(&raw);
         wrong.digest = Some("a".repeat(64).parse().unwrap());
-        assert!(matches!(import(folder, &wrong, &Silent).await, Err(CatalogError::DigestMismatch { .. })));
+        assert!(matches!(
+            import(folder, &wrong, &Silent).await,
+            Err(CatalogError::DigestMismatch { .. })
+        ));
 
         // A qcow2 that would make us read another file of this machine.
         let thief = folder.join("thief.qcow2");
-        assert!(qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", raw.as_str(), thief.as_str()]));
+        assert!(qemu_img(&[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            raw.as_str(),
+            thief.as_str()
+        ]));
         let error = import(folder, &request(&thief), &Silent).await.unwrap_err();
         assert!(error.to_string().contains("needs another file"), "{error}");
 
         let empty = folder.join("empty.raw");
         std::fs::write(&empty, vec![0; 1 << 20]).unwrap();
-        assert!(matches!(import(folder, &request(&empty), &Silent).await, Err(CatalogError::BadDisk { .. })));
+        assert!(matches!(
+            import(folder, &request(&empty), &Silent).await,
+            Err(CatalogError::BadDisk { .. })
+        ));
 
         let mut climbing = request(&raw);
         climbing.name = "../mine";
-        assert!(matches!(import(folder, &climbing, &Silent).await, Err(CatalogError::BadReference { .. })));
+        assert!(matches!(
+            import(folder, &climbing, &Silent).await,
+            Err(CatalogError::BadReference { .. })
+        ));
         assert!(!folder.join("bases").exists());
     }
 
@@ -180,12 +248,24 @@ mod tests {
         let home = Utf8Path::from_path(home.path()).unwrap();
         let raw = raw(home);
         let image = crate::catalog::resolve(home, raw.as_str()).unwrap();
-        assert_eq!((image.name.as_str(), image.format.as_str(), image.virtual_size), ("disk", "raw", 1 << 20));
-        assert!(image.sha256.starts_with(&image.version) && !image.is_held());
+        assert_eq!(
+            (
+                image.label().as_str(),
+                image.format.as_str(),
+                image.virtual_size
+            ),
+            ("disk", "raw", 1 << 20)
+        );
         assert_eq!(image.firmware, [Firmware::Bios]);
         let good = format!("file://{raw}#sha256:{}", image.sha256);
-        assert_eq!(crate::catalog::resolve(home, &good).unwrap().sha256, image.sha256);
+        assert_eq!(
+            crate::catalog::resolve(home, &good).unwrap().sha256,
+            image.sha256
+        );
         let bad = format!("file://{raw}#sha256:{}", "0".repeat(64));
-        assert!(matches!(crate::catalog::resolve(home, &bad), Err(CatalogError::DigestMismatch { .. })));
+        assert!(matches!(
+            crate::catalog::resolve(home, &bad),
+            Err(CatalogError::DigestMismatch { .. })
+        ));
     }
 }

@@ -47,19 +47,33 @@ impl DiskInfo {
     /// [`CatalogError::BadDisk`] for a disk that `qemu-img` can't read, that is marked corrupt, or that would pull in other
     /// files: a qcow2 from elsewhere may name any file of this machine as its backing or data file.
     pub fn of(path: &Utf8Path) -> Result<Self> {
-        let bad = |reason: String| CatalogError::BadDisk { path: path.to_owned(), reason };
+        let bad = |reason: String| CatalogError::BadDisk {
+            path: path.to_owned(),
+            reason,
+        };
         std::fs::metadata(path).map_err(CatalogError::io("read", path))?;
         let output = qemu_img(&["info", "--output=json", "-U", path.as_str()])?;
         if !output.status.success() {
-            return Err(bad(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(bad(String::from_utf8_lossy(&output.stderr)
+                .trim()
+                .to_owned()));
         }
-        let info: Self = serde_json::from_slice(&output.stdout).map_err(|error| bad(format!("qemu-img info: {error}")))?;
+        let info: Self = serde_json::from_slice(&output.stdout)
+            .map_err(|error| bad(format!("qemu-img info: {error}")))?;
         let data = info.format_specific.as_ref().map(|specific| &specific.data);
-        if let Some(other) = info.backing_filename.as_ref().or(data.and_then(|data| data.data_file.as_ref())) {
-            return Err(bad(format!("it needs another file, {other}; flatten it first with qemu-img convert")));
+        if let Some(other) = info
+            .backing_filename
+            .as_ref()
+            .or(data.and_then(|data| data.data_file.as_ref()))
+        {
+            return Err(bad(format!(
+                "it needs another file, {other}; flatten it first with qemu-img convert"
+            )));
         }
         if data.is_some_and(|data| data.corrupt == Some(true)) {
-            return Err(bad("it is marked corrupt; qemu-img check -r may repair it".into()));
+            return Err(bad(
+                "it is marked corrupt; qemu-img check -r may repair it".into()
+            ));
         }
         Ok(info)
     }
@@ -92,15 +106,21 @@ fn head(path: &Utf8Path, format: &str) -> Result<Vec<u8>> {
     let output = qemu_img(&arguments)?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(CatalogError::BadDisk { path: path.to_owned(), reason });
+        return Err(CatalogError::BadDisk {
+            path: path.to_owned(),
+            reason,
+        });
     }
-    let mut bytes = std::fs::read(&*target).map_err(CatalogError::io("read", target.to_string()))?;
+    let mut bytes =
+        std::fs::read(&*target).map_err(CatalogError::io("read", target.to_string()))?;
     bytes.truncate(HEAD);
     Ok(bytes)
 }
 
 /// "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" as it lies on the disk (UEFI specification 2.10, 5.3.3).
-const ESP: [u8; 16] = [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
+const ESP: [u8; 16] = [
+    0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
+];
 /// The type of an EFI system partition in an MBR.
 const MBR_ESP: u8 = 0xef;
 
@@ -108,7 +128,11 @@ fn firmware_of(head: &[u8]) -> Vec<Firmware> {
     let mut modes = Vec::new();
     let sector = head.get(..512).unwrap_or_default();
     // Boot code, and the signature without which BIOS would not run it.
-    if sector.get(510..) == Some(&[0x55, 0xaa]) && sector.get(..440).is_some_and(|code| code.iter().any(|&b| b != 0)) {
+    if sector.get(510..) == Some(&[0x55, 0xaa])
+        && sector
+            .get(..440)
+            .is_some_and(|code| code.iter().any(|&b| b != 0))
+    {
         modes.push(Firmware::Bios);
     }
     let mbr_esp = (0..4).any(|entry| sector.get(446 + 16 * entry + 4) == Some(&MBR_ESP));
@@ -121,10 +145,21 @@ fn firmware_of(head: &[u8]) -> Vec<Firmware> {
 fn gpt_types(head: &[u8]) -> impl Iterator<Item = [u8; 16]> + '_ {
     let number = |offset: usize, length: usize| {
         let bytes = head.get(512 + offset..512 + offset + length)?;
-        Some(bytes.iter().rev().fold(0usize, |sum, &byte| (sum << 8) | usize::from(byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0usize, |sum, &byte| (sum << 8) | usize::from(byte)),
+        )
     };
     let is_gpt = head.get(512..520) == Some(b"EFI PART");
-    let table = (|| is_gpt.then_some((number(72, 8)?.checked_mul(512)?, number(80, 4)?, number(84, 4)?)))();
+    let table = (|| {
+        is_gpt.then_some((
+            number(72, 8)?.checked_mul(512)?,
+            number(80, 4)?,
+            number(84, 4)?,
+        ))
+    })();
     let (start, count, size) = table.unwrap_or((0, 0, 128));
     // A hostile header may claim anything; a real one has 128 entries.
     (0..count.min(1024)).map_while(move |entry| {

@@ -98,11 +98,17 @@ impl Record {
     pub fn read(folder: &Utf8Path) -> Result<Self> {
         let path = folder.join(FILE_NAME);
         let text = fs::read(&path).map_err(CatalogError::io("read", path.clone()))?;
-        let bad = |source| CatalogError::BadRecord { path: path.clone(), source };
+        let bad = |source| CatalogError::BadRecord {
+            path: path.clone(),
+            source,
+        };
         let record: Self = serde_json::from_slice(&text).map_err(bad)?;
         if record.schema != SCHEMA {
             use serde::de::Error as _;
-            return Err(bad(serde_json::Error::custom(format!("schema {}, want {SCHEMA}", record.schema))));
+            return Err(bad(serde_json::Error::custom(format!(
+                "schema {}, want {SCHEMA}",
+                record.schema
+            ))));
         }
         Ok(record)
     }
@@ -113,7 +119,10 @@ impl Record {
     /// [`CatalogError::Io`].
     pub fn write(&self, folder: &Utf8Path) -> Result<()> {
         let path = folder.join(FILE_NAME);
-        let bad = |source| CatalogError::BadRecord { path: path.clone(), source };
+        let bad = |source| CatalogError::BadRecord {
+            path: path.clone(),
+            source,
+        };
         let mut text = serde_json::to_vec_pretty(self).map_err(bad)?;
         text.push(b'\n');
         fs::write(&path, text).map_err(CatalogError::io("write", path.clone()))
@@ -142,7 +151,11 @@ pub(crate) mod tests {
             published_digest: None,
             origin: Origin::Built,
             created: "2026-01-01T00:00:00Z".into(),
-            kernel: Some(DirectKernel { kernel: "vmlinuz".into(), initrd: "initrd".into(), cmdline: "root=UUID=x".into() }),
+            kernel: Some(DirectKernel {
+                kernel: "vmlinuz".into(),
+                initrd: "initrd".into(),
+                cmdline: "root=UUID=x".into(),
+            }),
         }
     }
 
@@ -189,6 +202,12 @@ pub(crate) mod tests {
         record.schema = SCHEMA + 1;
         record.write(folder).unwrap();
         let error = crate::error::Failure::from(Record::read(folder).unwrap_err());
-        assert!(error.chain().ends_with("base.json is no base image record: schema 2, want 1"), "{}", error.chain());
+        assert!(
+            error
+                .chain()
+                .ends_with("base.json is no base image record: schema 2, want 1"),
+            "{}",
+            error.chain()
+        );
     }
 }

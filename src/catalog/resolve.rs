@@ -9,19 +9,16 @@ use super::digest::{Algorithm, Digest};
 use super::inspect::{self, DiskInfo};
 use super::record::{DirectKernel, Origin};
 use super::shelf::{InUse, SEAL, Shelf, Stored};
-use super::{CatalogError, Reference, Result, VersionPattern, entry, seal};
+use super::{CatalogError, Reference, Result, Version, VersionPattern, entry, seal};
 use crate::machine::{Arch, Firmware};
-
-/// How many digits of its digest stand in for a plain file's version.
-const PLAIN_VERSION_DIGITS: usize = 12;
 
 /// A base image, ready to be used: its digest was checked, and it can't be removed while this lives.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
     /// The name; for a plain file, the file's name without its extension.
     pub name: String,
-    /// The version; for a plain file the first digits of its digest.
-    pub version: String,
+    /// The version; `None` for a plain file.
+    pub version: Option<Version>,
     /// The disk, an absolute path.
     pub disk: Utf8PathBuf,
     /// The disk's format, by QEMU's name for it.
@@ -50,7 +47,10 @@ pub struct BaseImage {
 impl BaseImage {
     /// The name with its version, as messages and manifests say it.
     pub fn label(&self) -> String {
-        format!("{}/{}", self.name, self.version)
+        match self.version {
+            Some(version) => format!("{}/{version}", self.name),
+            None => self.name.clone(),
+        }
     }
 
     /// Whether it stands on the shelf (and is therefore kept from removal), rather than being a plain file.
@@ -73,7 +73,9 @@ pub fn resolve(home: &Utf8Path, reference: &str) -> Result<BaseImage> {
 }
 
 fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseImage> {
-    let stored = shelf.find(name, pattern)?.ok_or_else(|| not_on_shelf(name, pattern))?;
+    let stored = shelf
+        .find(name, pattern)?
+        .ok_or_else(|| not_on_shelf(name, pattern))?;
     let in_use = shelf.hold(&stored)?;
     let Stored { record, folder } = stored;
     let disk = folder.join(&record.disk);
@@ -81,7 +83,7 @@ fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseI
     let sha256 = seal::verify(&disk, &folder.join(SEAL), &[expected])?;
     Ok(BaseImage {
         name: record.name,
-        version: record.version.to_string(),
+        version: Some(record.version),
         disk,
         format: record.format,
         sha256: sha256.hex().to_owned(),
@@ -102,7 +104,10 @@ fn on_shelf(shelf: &Shelf, name: &str, pattern: &VersionPattern) -> Result<BaseI
 }
 
 fn not_on_shelf(name: &str, pattern: &VersionPattern) -> CatalogError {
-    let reference = Reference::Shelf { name: name.to_owned(), pattern: *pattern };
+    let reference = Reference::Shelf {
+        name: name.to_owned(),
+        pattern: *pattern,
+    };
     let Ok(entry) = entry::by_name(name) else {
         let suggestion = entry::nearest(name);
         return CatalogError::NotOnShelf {
@@ -114,22 +119,36 @@ fn not_on_shelf(name: &str, pattern: &VersionPattern) -> CatalogError {
         };
     };
     let ways = [
-        entry.bootstrap.is_some().then(|| format!("`ovenbird base build {name}` makes one from this machine's package mirror")),
-        entry.download.is_some().then(|| format!("`ovenbird base pull {reference}` fetches the distribution's own")),
+        entry.bootstrap.is_some().then(|| {
+            format!("`ovenbird base build {name}` makes one from this machine's package mirror")
+        }),
+        entry
+            .download
+            .is_some()
+            .then(|| format!("`ovenbird base pull {reference}` fetches the distribution's own")),
     ];
     let hint = ways.into_iter().flatten().collect::<Vec<_>>().join("; ");
-    CatalogError::NotOnShelf { reference: reference.to_string(), hint }
+    CatalogError::NotOnShelf {
+        reference: reference.to_string(),
+        hint,
+    }
 }
 
 fn plain_file(home: &Utf8Path, path: &Utf8Path, digest: Option<Digest>) -> Result<BaseImage> {
-    let disk = path.canonicalize_utf8().map_err(CatalogError::io("read", path))?;
+    let disk = path
+        .canonicalize_utf8()
+        .map_err(CatalogError::io("read", path))?;
     let info = DiskInfo::of(&disk)?;
     // The seal lies in our home, not beside a file that is not ours.
     let seal_name = hex::encode(Sha256::digest(disk.as_str()));
-    let sha256 = seal::verify(&disk, &home.join("cache").join("seals").join(seal_name), digest.as_slice())?;
+    let sha256 = seal::verify(
+        &disk,
+        &home.join("cache").join("seals").join(seal_name),
+        digest.as_slice(),
+    )?;
     Ok(BaseImage {
         name: disk.file_stem().unwrap_or("disk").to_owned(),
-        version: sha256.hex()[..PLAIN_VERSION_DIGITS].to_owned(),
+        version: None,
         firmware: inspect::firmware(&disk, &info.format)?,
         format: info.format,
         virtual_size: info.virtual_size,
@@ -162,13 +181,22 @@ mod tests {
         assert_eq!(image.label(), "debian-12/12.1.0");
         let copy = image.clone();
         drop(image);
-        assert!(matches!(shelf.remove(&stored), Err(CatalogError::InUse { .. })));
+        assert!(matches!(
+            shelf.remove(&stored),
+            Err(CatalogError::InUse { .. })
+        ));
         drop(copy);
 
         std::fs::write(stored.folder.join("disk.qcow2"), "tampered").unwrap();
-        assert!(matches!(resolve(home, "debian-12"), Err(CatalogError::DigestMismatch { .. })));
+        assert!(matches!(
+            resolve(home, "debian-12"),
+            Err(CatalogError::DigestMismatch { .. })
+        ));
         shelf.remove(&stored).unwrap();
-        assert_eq!(resolve(home, "debian-12").unwrap().label(), "debian-12/12.0.9");
+        assert_eq!(
+            resolve(home, "debian-12").unwrap().label(),
+            "debian-12/12.0.9"
+        );
     }
 
     #[test]

@@ -54,7 +54,9 @@ pub(super) fn verify(path: &Utf8Path, seal: &Utf8Path, expected: &[Digest]) -> R
     {
         return Ok(sha256.clone());
     }
-    let sha512 = expected.iter().find(|digest| digest.algorithm() == super::digest::Algorithm::Sha512);
+    let sha512 = expected
+        .iter()
+        .find(|digest| digest.algorithm() == super::digest::Algorithm::Sha512);
     let digests = FileDigests::of(path, sha512, |_| ())?;
     for digest in expected {
         digests.verify(digest, path.as_str())?;
@@ -76,7 +78,9 @@ pub(super) fn set(path: &Utf8Path, seal: &Utf8Path, digests: &FileDigests) -> Re
 }
 
 fn sha256_of(digests: &[Digest]) -> Option<&Digest> {
-    digests.iter().find(|digest| digest.algorithm() == super::digest::Algorithm::Sha256)
+    digests
+        .iter()
+        .find(|digest| digest.algorithm() == super::digest::Algorithm::Sha256)
 }
 
 fn read(seal: &Utf8Path) -> Option<Seal> {
@@ -84,7 +88,10 @@ fn read(seal: &Utf8Path) -> Option<Seal> {
 }
 
 fn write(seal: &Utf8Path, identity: Identity, digests: &FileDigests) {
-    let digests = [Some(digests.sha256.clone()), digests.sha512.clone()].into_iter().flatten().collect();
+    let digests = [Some(digests.sha256.clone()), digests.sha512.clone()]
+        .into_iter()
+        .flatten()
+        .collect();
     let written = serde_json::to_vec(&Seal { identity, digests })
         .map_err(std::io::Error::other)
         .and_then(|text| {
@@ -122,7 +129,10 @@ mod tests {
         // A change of content that keeps the size.
         fs::write(&disk, "abd").unwrap();
         let error = verify(&disk, &seal, &[digest]).unwrap_err();
-        assert!(matches!(error, CatalogError::DigestMismatch { .. }), "{error}");
+        assert!(
+            matches!(error, CatalogError::DigestMismatch { .. }),
+            "{error}"
+        );
     }
 
     #[test]

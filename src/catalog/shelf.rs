@@ -61,7 +61,9 @@ impl Drop for Staging {
 impl Shelf {
     /// The shelf of a home. Nothing is created before something is put there.
     pub fn new(home: &Utf8Path) -> Self {
-        Self { root: home.join("bases") }
+        Self {
+            root: home.join("bases"),
+        }
     }
 
     /// Where an image stands or would stand.
@@ -84,7 +86,9 @@ impl Shelf {
         for name in folders(&self.root)? {
             images.extend(self.versions(&name)?);
         }
-        images.sort_by(|a, b| (&a.record.name, a.record.version).cmp(&(&b.record.name, b.record.version)));
+        images.sort_by(|a, b| {
+            (&a.record.name, a.record.version).cmp(&(&b.record.name, b.record.version))
+        });
         Ok(images)
     }
 
@@ -93,7 +97,10 @@ impl Shelf {
     /// # Errors
     /// [`CatalogError::Io`] if the shelf can't be read.
     pub fn find(&self, name: &str, pattern: &VersionPattern) -> Result<Option<Stored>> {
-        let fitting = self.versions(name)?.into_iter().filter(|image| pattern.matches(&image.record.version));
+        let fitting = self
+            .versions(name)?
+            .into_iter()
+            .filter(|image| pattern.matches(&image.record.version));
         Ok(fitting.max_by_key(|image| image.record.version))
     }
 
@@ -106,7 +113,9 @@ impl Shelf {
                     images.push(Stored { record, folder });
                 }
                 Ok(_) => tracing::warn!(%folder, "skipped: the record is about another image"),
-                Err(error) => tracing::warn!(%folder, error = &error as &dyn std::error::Error, "skipped"),
+                Err(error) => {
+                    tracing::warn!(%folder, error = &error as &dyn std::error::Error, "skipped")
+                }
             }
         }
         Ok(images)
@@ -118,15 +127,23 @@ impl Shelf {
     /// [`CatalogError::Io`].
     pub fn stage(&self) -> Result<Staging> {
         self.sweep()?;
-        let folder = self.root.join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
+        let folder = self
+            .root
+            .join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir_all(&folder).map_err(CatalogError::io("create", folder.clone()))?;
         let lock = open_lock(&folder)?;
-        lock.lock().map_err(CatalogError::io("lock", folder.clone()))?;
-        Ok(Staging { folder, _lock: lock })
+        lock.lock()
+            .map_err(CatalogError::io("lock", folder.clone()))?;
+        Ok(Staging {
+            folder,
+            _lock: lock,
+        })
     }
 
     fn sweep(&self) -> Result<()> {
-        let Ok(entries) = self.root.read_dir_utf8() else { return Ok(()) };
+        let Ok(entries) = self.root.read_dir_utf8() else {
+            return Ok(());
+        };
         for entry in entries.filter_map(|entry| entry.ok()) {
             // Without its lock file a folder is just being made or just being removed.
             if entry.file_name().starts_with(STAGING)
@@ -134,7 +151,8 @@ impl Shelf {
                 && lock.try_lock().is_ok()
             {
                 tracing::info!(folder = %entry.path(), "clearing what a killed process left");
-                fs::remove_dir_all(entry.path()).map_err(CatalogError::io("remove", entry.path()))?;
+                fs::remove_dir_all(entry.path())
+                    .map_err(CatalogError::io("remove", entry.path()))?;
             }
         }
         Ok(())
@@ -144,16 +162,29 @@ impl Shelf {
     ///
     /// # Errors
     /// [`CatalogError::Exists`] if the version is there already, or [`CatalogError::Io`].
-    pub fn insert(&self, staging: Staging, record: Record, digests: &FileDigests) -> Result<Stored> {
+    pub fn insert(
+        &self,
+        staging: Staging,
+        record: Record,
+        digests: &FileDigests,
+    ) -> Result<Stored> {
         if !reference::is_name(&record.name) {
-            return Err(CatalogError::BadReference { reference: record.name, reason: "it can't be a folder's name".into() });
+            return Err(CatalogError::BadReference {
+                reference: record.name,
+                reason: "it can't be a folder's name".into(),
+            });
         }
         let source = staging.folder();
         record.write(source)?;
         seal::set(&source.join(&record.disk), &source.join(SEAL), digests)?;
-        for entry in source.read_dir_utf8().map_err(CatalogError::io("read", source))? {
+        for entry in source
+            .read_dir_utf8()
+            .map_err(CatalogError::io("read", source))?
+        {
             let path = entry.map_err(CatalogError::io("read", source))?.into_path();
-            File::open(&path).and_then(|file| file.sync_all()).map_err(CatalogError::io("flush", path))?;
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(CatalogError::io("flush", path))?;
         }
         let folder = self.folder(&record.name, &record.version);
         let parent = self.root.join(&record.name);
@@ -161,11 +192,16 @@ impl Shelf {
         // Renaming a folder onto one that is not empty fails, so two processes can't both win.
         if let Err(error) = fs::rename(source, &folder) {
             if folder.exists() {
-                return Err(CatalogError::Exists { name: record.name, version: record.version.to_string() });
+                return Err(CatalogError::Exists {
+                    name: record.name,
+                    version: record.version.to_string(),
+                });
             }
             return Err(CatalogError::io("create", folder)(error));
         }
-        File::open(&parent).and_then(|file| file.sync_all()).map_err(CatalogError::io("flush", parent))?;
+        File::open(&parent)
+            .and_then(|file| file.sync_all())
+            .map_err(CatalogError::io("flush", parent))?;
         Ok(Stored { record, folder })
     }
 
@@ -183,7 +219,9 @@ impl Shelf {
             // Between our look at the shelf and the lock it may have gone.
             Ok(()) if image.folder.join(&image.record.disk).exists() => Ok(InUse { _lock: lock }),
             Ok(()) | Err(TryLockError::WouldBlock) => Err(gone()),
-            Err(TryLockError::Error(error)) => Err(CatalogError::io("lock", image.folder.clone())(error)),
+            Err(TryLockError::Error(error)) => {
+                Err(CatalogError::io("lock", image.folder.clone())(error))
+            }
         }
     }
 
@@ -201,11 +239,16 @@ impl Shelf {
                     version: image.record.version.to_string(),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(CatalogError::io("lock", image.folder.clone())(error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(CatalogError::io("lock", image.folder.clone())(error));
+            }
         }
         // One rename takes it off the shelf; should we be killed after it, the next process sweeps the rest.
-        let trash = self.root.join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
-        fs::rename(&image.folder, &trash).map_err(CatalogError::io("remove", image.folder.clone()))?;
+        let trash = self
+            .root
+            .join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
+        fs::rename(&image.folder, &trash)
+            .map_err(CatalogError::io("remove", image.folder.clone()))?;
         fs::remove_dir_all(&trash).map_err(CatalogError::io("remove", trash))?;
         // The last version takes the name's folder along; it is not empty otherwise, and stays.
         let _ = fs::remove_dir(self.root.join(&image.record.name));
@@ -267,7 +310,10 @@ pub(crate) mod tests {
 
     fn names(shelf: &Shelf) -> Vec<String> {
         let images = shelf.list().unwrap();
-        images.iter().map(|image| format!("{}/{}", image.record.name, image.record.version)).collect()
+        images
+            .iter()
+            .map(|image| format!("{}/{}", image.record.name, image.record.version))
+            .collect()
     }
 
     #[test]
@@ -278,7 +324,10 @@ pub(crate) mod tests {
             put(&shelf, "rocky", version).unwrap();
         }
         put(&shelf, "alma", "9.1.0").unwrap();
-        assert_eq!(names(&shelf), ["alma/9.1.0", "rocky/9.1.0", "rocky/10.1.0", "rocky/10.2.0"]);
+        assert_eq!(
+            names(&shelf),
+            ["alma/9.1.0", "rocky/9.1.0", "rocky/10.1.0", "rocky/10.2.0"]
+        );
         let found = |pattern: &str| {
             let image = shelf.find("rocky", &pattern.parse().unwrap()).unwrap();
             image.map(|image| image.record.version.to_string())
@@ -292,7 +341,10 @@ pub(crate) mod tests {
     fn a_version_is_never_replaced() {
         let (_home, shelf) = shelf();
         put(&shelf, "a", "1.0.0").unwrap();
-        assert!(matches!(put(&shelf, "a", "1.0.0"), Err(CatalogError::Exists { .. })));
+        assert!(matches!(
+            put(&shelf, "a", "1.0.0"),
+            Err(CatalogError::Exists { .. })
+        ));
         // And the refused one left no folder.
         assert_eq!(fs::read_dir(&shelf.root).unwrap().count(), 1);
     }
@@ -302,7 +354,10 @@ pub(crate) mod tests {
         let (_home, shelf) = shelf();
         let image = put(&shelf, "a", "1.0.0").unwrap();
         let held = (shelf.hold(&image).unwrap(), shelf.hold(&image).unwrap());
-        assert!(matches!(shelf.remove(&image), Err(CatalogError::InUse { .. })));
+        assert!(matches!(
+            shelf.remove(&image),
+            Err(CatalogError::InUse { .. })
+        ));
         drop(held);
         shelf.remove(&image).unwrap();
         assert_eq!(fs::read_dir(&shelf.root).unwrap().count(), 0);

@@ -86,10 +86,15 @@ impl Server {
         let header = |name: &str| {
             head.iter().find_map(|line| {
                 let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+                key.eq_ignore_ascii_case(name)
+                    .then(|| value.trim().to_owned())
             })
         };
-        let seen = Seen { path: path.clone(), range: header("range"), if_range: header("if-range") };
+        let seen = Seen {
+            path: path.clone(),
+            range: header("range"),
+            if_range: header("if-range"),
+        };
         self.seen.lock().unwrap().push(seen.clone());
         let (head, body) = respond(&mut self.behaviour.lock().unwrap(), &seen);
         stream.write_all(head.as_bytes()).await?;
@@ -99,16 +104,34 @@ impl Server {
 }
 
 fn respond(behaviour: &mut Behaviour, seen: &Seen) -> (String, Vec<u8>) {
-    let empty = |status: u16| (format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), Vec::new());
+    let empty = |status: u16| {
+        (
+            format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+            Vec::new(),
+        )
+    };
     if let Some(status) = behaviour.statuses.pop_front() {
         return empty(status);
     }
-    let Some(file) = behaviour.files.get(&seen.path).cloned() else { return empty(404) };
+    let Some(file) = behaviour.files.get(&seen.path).cloned() else {
+        return empty(404);
+    };
     let fresh = behaviour.ignores_if_range || seen.if_range == behaviour.etag;
-    let asked = seen.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-    let etag = behaviour.etag.as_ref().map_or_else(String::new, |etag| format!("etag: {etag}\r\n"));
+    let asked = seen.range.as_deref().and_then(|range| {
+        range
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?
+            .parse::<usize>()
+            .ok()
+    });
+    let etag = behaviour
+        .etag
+        .as_ref()
+        .map_or_else(String::new, |etag| format!("etag: {etag}\r\n"));
     let (status, start) = match asked {
-        Some(start) if fresh && !behaviour.ignores_ranges => (206, behaviour.wrong_start.unwrap_or(start)),
+        Some(start) if fresh && !behaviour.ignores_ranges => {
+            (206, behaviour.wrong_start.unwrap_or(start))
+        }
         _ => (200, 0),
     };
     if start >= file.len() {
@@ -116,10 +139,21 @@ fn respond(behaviour: &mut Behaviour, seen: &Seen) -> (String, Vec<u8>) {
     }
     let body = &file[start..];
     let range = match status {
-        206 => format!("content-range: bytes {start}-{}/{}\r\n", file.len() - 1, file.len()),
+        206 => format!(
+            "content-range: bytes {start}-{}/{}\r\n",
+            file.len() - 1,
+            file.len()
+        ),
         _ => String::new(),
     };
-    let head = format!("HTTP/1.1 {status} X\r\n{etag}{range}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    let sent = behaviour.cuts.pop_front().unwrap_or(body.len()).min(body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\n{etag}{range}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let sent = behaviour
+        .cuts
+        .pop_front()
+        .unwrap_or(body.len())
+        .min(body.len());
     (head, body[..sent].to_vec())
 }

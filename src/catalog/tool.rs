@@ -20,7 +20,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The error for a program that did not start.
 pub(super) fn cannot_start(program: &str, error: std::io::Error) -> CatalogError {
     if error.kind() == std::io::ErrorKind::NotFound {
-        CatalogError::ToolMissing { program: program.to_owned() }
+        CatalogError::ToolMissing {
+            program: program.to_owned(),
+        }
     } else {
         CatalogError::io("run", program)(error)
     }
@@ -30,7 +32,10 @@ pub(super) fn cannot_start(program: &str, error: std::io::Error) -> CatalogError
 pub(super) fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(std::path::PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }
 
 /// A command for a program, found as [`find`] does.
@@ -43,7 +48,9 @@ struct Group(Option<(Child, Pid)>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let Some((mut child, group)) = self.0.take() else { return };
+        let Some((mut child, group)) = self.0.take() else {
+            return;
+        };
         let _ = killpg(group, Signal::SIGTERM);
         let started = Instant::now();
         while matches!(child.try_wait(), Ok(None)) {
@@ -69,12 +76,23 @@ pub(super) async fn run(mut command: Command, progress: &dyn Progress) -> Result
     // One pipe for both, so that the lines keep their order.
     let pipe = || {
         let (reader, writer) = std::io::pipe()?;
-        Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer.try_clone()?, writer))
+        Ok((
+            pipe::Receiver::from_owned_fd(reader.into())?,
+            writer.try_clone()?,
+            writer,
+        ))
     };
-    let (reader, stdout, stderr) = pipe().map_err(CatalogError::io("make a pipe to", program.clone()))?;
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
+    let (reader, stdout, stderr) =
+        pipe().map_err(CatalogError::io("make a pipe to", program.clone()))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .process_group(0);
     tracing::debug!(command = ?command.as_std(), "run");
-    let child = command.spawn().map_err(|error| cannot_start(&program, error))?;
+    let child = command
+        .spawn()
+        .map_err(|error| cannot_start(&program, error))?;
     // It holds our ends of the pipe, which would never end with them.
     drop(command);
     let id = child.id().and_then(|id| i32::try_from(id).ok());
@@ -83,23 +101,36 @@ pub(super) async fn run(mut command: Command, progress: &dyn Progress) -> Result
     let tail = std::sync::Mutex::new(std::collections::VecDeque::with_capacity(TAIL));
     let hear = |line: &str| {
         progress.line(line);
-        let mut tail = tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tail = tail
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if tail.len() == TAIL {
             tail.pop_front();
         }
         tail.push_back(line.to_owned());
     };
-    lines(reader, &hear).await.map_err(CatalogError::io("read the output of", program.clone()))?;
+    lines(reader, &hear)
+        .await
+        .map_err(CatalogError::io("read the output of", program.clone()))?;
     let status = match &mut group.0 {
-        Some((child, _)) => child.wait().await.map_err(CatalogError::io("wait for", program.clone()))?,
+        Some((child, _)) => child
+            .wait()
+            .await
+            .map_err(CatalogError::io("wait for", program.clone()))?,
         None => ExitStatus::default(),
     };
     group.0 = None;
     if status.success() {
         return Ok(());
     }
-    let tail = tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Err(CatalogError::ToolFailed { program, status: status.to_string(), output: Vec::from(tail).join("\n") })
+    let tail = tail
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Err(CatalogError::ToolFailed {
+        program,
+        status: status.to_string(),
+        output: Vec::from(tail).join("\n"),
+    })
 }
 
 async fn lines(stream: impl AsyncRead + Unpin, hear: &impl Fn(&str)) -> std::io::Result<()> {
@@ -131,17 +162,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_carries_the_last_lines() {
-        let error = run(shell("seq 100; echo broken >&2; exit 3"), &Silent).await.unwrap_err();
-        let CatalogError::ToolFailed { program, status, output } = error else { panic!("{error}") };
-        assert_eq!((program.as_str(), status.as_str()), ("sh", "exit status: 3"));
+        let error = run(shell("seq 100; echo broken >&2; exit 3"), &Silent)
+            .await
+            .unwrap_err();
+        let CatalogError::ToolFailed {
+            program,
+            status,
+            output,
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (program.as_str(), status.as_str()),
+            ("sh", "exit status: 3")
+        );
         assert_eq!(output.lines().count(), TAIL);
         assert!(output.ends_with("99\n100\nbroken"), "{output}");
     }
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let error = run(command("no-such-program-anywhere"), &Silent).await.unwrap_err();
-        assert!(matches!(&error, CatalogError::ToolMissing { program } if program == "no-such-program-anywhere"), "{error}");
+        let error = run(command("no-such-program-anywhere"), &Silent)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, CatalogError::ToolMissing { program } if program == "no-such-program-anywhere"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -150,8 +198,16 @@ mod tests {
         let pid_file = folder.path().join("pid");
         let script = format!("sleep 60 & echo $! > {}; wait", pid_file.display());
         let running = run(shell(&script), &Silent);
-        assert!(tokio::time::timeout(Duration::from_millis(500), running).await.is_err());
-        let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+        assert!(
+            tokio::time::timeout(Duration::from_millis(500), running)
+                .await
+                .is_err()
+        );
+        let pid: i32 = std::fs::read_to_string(&pid_file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         // A process that is gone, or dead and not yet collected by init.
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "{state}");

@@ -25,7 +25,11 @@ pub struct Version {
 impl Version {
     /// Makes a version of three numbers.
     pub const fn new(major: u64, minor: u64, patch: u64) -> Self {
-        Self { major, minor, patch }
+        Self {
+            major,
+            minor,
+            patch,
+        }
     }
 }
 
@@ -40,8 +44,17 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self> {
         match VersionPattern::from_str(text) {
-            Ok(VersionPattern { parts: [Some(major), Some(minor), Some(patch)] }) => Ok(Self { major, minor, patch }),
-            _ => Err(CatalogError::BadVersion { text: text.to_owned(), wildcards: false }),
+            Ok(VersionPattern {
+                parts: [Some(major), Some(minor), Some(patch)],
+            }) => Ok(Self {
+                major,
+                minor,
+                patch,
+            }),
+            _ => Err(CatalogError::BadVersion {
+                text: text.to_owned(),
+                wildcards: false,
+            }),
         }
     }
 }
@@ -72,7 +85,13 @@ impl VersionPattern {
 
     /// The pattern that only one version fits.
     pub const fn exactly(version: Version) -> Self {
-        Self { parts: [Some(version.major), Some(version.minor), Some(version.patch)] }
+        Self {
+            parts: [
+                Some(version.major),
+                Some(version.minor),
+                Some(version.patch),
+            ],
+        }
     }
 
     /// Whether no part is open.
@@ -83,7 +102,10 @@ impl VersionPattern {
     /// Whether a version fits.
     pub fn matches(&self, version: &Version) -> bool {
         let numbers = [version.major, version.minor, version.patch];
-        self.parts.iter().zip(numbers).all(|(part, number)| part.is_none_or(|part| part == number))
+        self.parts
+            .iter()
+            .zip(numbers)
+            .all(|(part, number)| part.is_none_or(|part| part == number))
     }
 }
 
@@ -106,21 +128,29 @@ impl FromStr for VersionPattern {
     type Err = CatalogError;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || CatalogError::BadVersion { text: text.to_owned(), wildcards: true };
+        let bad = || CatalogError::BadVersion {
+            text: text.to_owned(),
+            wildcards: true,
+        };
         let mut parts = [None; 3];
         let mut pieces = text.split('.');
         for part in &mut parts {
             *part = match pieces.next().ok_or_else(bad)? {
                 "x" => None,
                 // Leading zeros and signs would let two texts name one version.
-                digits if digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) => {
+                digits
+                    if digits.bytes().all(|b| b.is_ascii_digit())
+                        && (digits == "0" || !digits.starts_with('0')) =>
+                {
                     Some(digits.parse().map_err(|_| bad())?)
                 }
                 _ => return Err(bad()),
             };
         }
         // As in the service: after an open part all following ones are open too.
-        let open_then_fixed = parts.windows(2).any(|pair| pair[0].is_none() && pair[1].is_some());
+        let open_then_fixed = parts
+            .windows(2)
+            .any(|pair| pair[0].is_none() && pair[1].is_some());
         if pieces.next().is_some() || open_then_fixed {
             return Err(bad());
         }
@@ -152,7 +182,10 @@ mod tests {
         ];
         for (pattern, version, expected) in table {
             let version: Version = version.parse().unwrap();
-            let got = pattern.parse::<VersionPattern>().ok().map(|pattern| pattern.matches(&version));
+            let got = pattern
+                .parse::<VersionPattern>()
+                .ok()
+                .map(|pattern| pattern.matches(&version));
             assert_eq!(got, expected, "{pattern} on {version}");
         }
     }

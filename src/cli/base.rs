@@ -16,7 +16,9 @@ use crate::catalog::digest::Digest;
 use crate::catalog::entry::{self, Entry};
 use crate::catalog::progress::Progress;
 use crate::catalog::shelf::Stored;
-use crate::catalog::{CatalogError, Reference, Shelf, Version, VersionPattern, bootstrap, import, pull};
+use crate::catalog::{
+    CatalogError, Reference, Shelf, Version, VersionPattern, bootstrap, import, pull,
+};
 use crate::error::{Failure, FailureKind, Result};
 use crate::machine::{Arch, Firmware};
 
@@ -197,7 +199,11 @@ fn list(args: &ListArgs, shelf: &Shelf, printer: Printer) -> Result<()> {
         printer.line("the shelf is empty; `ovenbird base list --all` shows what can be had");
         return Ok(());
     }
-    let mut rows = vec![["NAME", "VERSION", "ARCH", "FIRMWARE", "SIZE", "ORIGIN"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["NAME", "VERSION", "ARCH", "FIRMWARE", "SIZE", "ORIGIN"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     rows.extend(images.iter().map(|image| {
         let record = &image.record;
         vec![
@@ -246,12 +252,30 @@ fn show(args: &ShowArgs, shelf: &Shelf, printer: Printer) -> Result<()> {
         ("architecture", record.architecture.to_string()),
         ("firmware", firmware_text(&record.firmware)),
         ("disk", image.folder.join(&record.disk).to_string()),
-        ("size", format!("{} ({})", gib(record.virtual_size), record.format)),
+        (
+            "size",
+            format!("{} ({})", gib(record.virtual_size), record.format),
+        ),
         ("sha256", record.sha256.clone()),
     ];
-    rows.extend(record.published_digest.iter().map(|digest| ("published", digest.to_string())));
-    rows.extend(record.default_user.iter().map(|user| ("default user", user.clone())));
-    rows.extend(record.kernel.iter().map(|kernel| ("kernel", format!("{} {}", kernel.kernel, kernel.cmdline))));
+    rows.extend(
+        record
+            .published_digest
+            .iter()
+            .map(|digest| ("published", digest.to_string())),
+    );
+    rows.extend(
+        record
+            .default_user
+            .iter()
+            .map(|user| ("default user", user.clone())),
+    );
+    rows.extend(
+        record
+            .kernel
+            .iter()
+            .map(|kernel| ("kernel", format!("{} {}", kernel.kernel, kernel.cmdline))),
+    );
     for (key, value) in rows {
         printer.line(format!("{key:<13} {value}"));
     }
@@ -270,20 +294,32 @@ async fn pull_one(args: &PullArgs, session: &Session) -> Result<()> {
     };
     let pulled = pull::pull(session.home.path(), &request, &meter).await?;
     meter.finish();
-    report(&pulled.image, if pulled.fetched { "fetched" } else { "on the shelf already" }, session.printer);
+    report(
+        &pulled.image,
+        if pulled.fetched {
+            "fetched"
+        } else {
+            "on the shelf already"
+        },
+        session.printer,
+    );
     Ok(())
 }
 
 async fn build(args: &BuildArgs, session: &Session) -> Result<()> {
     if args.if_missing
-        && let Some(image) = Shelf::new(session.home.path()).find(&args.name, &VersionPattern::ANY)?
+        && let Some(image) =
+            Shelf::new(session.home.path()).find(&args.name, &VersionPattern::ANY)?
     {
         report(&image, "on the shelf already", session.printer);
         return Ok(());
     }
     let meter = Meter::new(session.printer);
-    let request =
-        bootstrap::Request { name: &args.name, version: args.version, mirror: args.mirror.as_deref() };
+    let request = bootstrap::Request {
+        name: &args.name,
+        version: args.version,
+        mirror: args.mirror.as_deref(),
+    };
     let image = bootstrap::build(session.home.path(), &request, &meter).await?;
     meter.finish();
     report(&image, "built", session.printer);
@@ -299,7 +335,10 @@ async fn import_one(args: &ImportArgs, session: &Session) -> Result<()> {
         digest: args.digest.clone(),
         architecture: args.arch.into(),
         default_user: args.default_user.as_deref(),
-        firmware: args.firmware.as_ref().map(|modes| modes.iter().map(|&mode| mode.into()).collect()),
+        firmware: args
+            .firmware
+            .as_ref()
+            .map(|modes| modes.iter().map(|&mode| mode.into()).collect()),
     };
     let image = import::import(session.home.path(), &request, &meter).await?;
     meter.finish();
@@ -328,16 +367,25 @@ fn remove(args: &RmArgs, shelf: &Shelf, printer: Printer) -> Result<()> {
             1 => {}
             _ if args.all_versions => {}
             count => {
-                let versions: Vec<String> = fitting.iter().map(|image| image.record.version.to_string()).collect();
-                return Err(Failure::new(FailureKind::Usage, format!("{reference} means {count} images: {}", versions.join(", ")))
-                    .with_hint("name the version, or remove all with --all-versions"));
+                let versions: Vec<String> = fitting
+                    .iter()
+                    .map(|image| image.record.version.to_string())
+                    .collect();
+                return Err(Failure::new(
+                    FailureKind::Usage,
+                    format!("{reference} means {count} images: {}", versions.join(", ")),
+                )
+                .with_hint("name the version, or remove all with --all-versions"));
             }
         }
         doomed.extend(fitting);
     }
     for image in &doomed {
         shelf.remove(image)?;
-        printer.line(format!("removed {}/{}", image.record.name, image.record.version));
+        printer.line(format!(
+            "removed {}/{}",
+            image.record.name, image.record.version
+        ));
     }
     printer.value(&json!({ "removed": doomed.iter().map(as_json).collect::<Vec<_>>() }));
     Ok(())
@@ -356,7 +404,10 @@ fn on_shelf(reference: &str) -> Result<(String, VersionPattern)> {
 
 fn report(image: &Stored, what: &str, printer: Printer) {
     printer.value(&as_json(image));
-    printer.line(format!("{}/{} {what}: {}", image.record.name, image.record.version, image.folder));
+    printer.line(format!(
+        "{}/{} {what}: {}",
+        image.record.name, image.record.version, image.folder
+    ));
 }
 
 fn as_json(image: &Stored) -> Value {
@@ -368,7 +419,11 @@ fn as_json(image: &Stored) -> Value {
 }
 
 fn firmware_text(modes: &[Firmware]) -> String {
-    modes.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().join(",")
+    modes
+        .iter()
+        .map(|mode| mode.as_str())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn gib(bytes: u64) -> String {
@@ -389,7 +444,11 @@ struct Meter {
 impl Meter {
     fn new(printer: Printer) -> Self {
         let live = !printer.json && std::io::stderr().is_terminal();
-        Self { bar: live.then(ProgressBar::new_spinner), printer, started: Instant::now() }
+        Self {
+            bar: live.then(ProgressBar::new_spinner),
+            printer,
+            started: Instant::now(),
+        }
     }
 
     fn finish(&self) {
@@ -422,7 +481,9 @@ impl Progress for Meter {
             self.say(name);
             return;
         };
-        if let Ok(style) = ProgressStyle::with_template("  {spinner} {prefix}  {elapsed}  {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("  {spinner} {prefix}  {elapsed}  {wide_msg}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(name.to_owned());
@@ -468,7 +529,8 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        Shell::try_parse_from(std::iter::once("base").chain(line.split(' '))).map(|shell| shell.args)
+        Shell::try_parse_from(std::iter::once("base").chain(line.split(' ')))
+            .map(|shell| shell.args)
     }
 
     #[test]
@@ -484,21 +546,33 @@ mod tests {
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["rm", "build debian-12 --version 12.x.x", "import disk.vmdk", "import d --name n --digest md5:aa"] {
+        for line in [
+            "rm",
+            "build debian-12 --version 12.x.x",
+            "import disk.vmdk",
+            "import d --name n --digest md5:aa",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
 
     #[test]
     fn sizes() {
-        for (bytes, text) in [(2 << 30, "2 GiB"), (1 << 20, "1 MiB"), ((2 << 30) + (1 << 20), "2049 MiB")] {
+        for (bytes, text) in [
+            (2 << 30, "2 GiB"),
+            (1 << 20, "1 MiB"),
+            ((2 << 30) + (1 << 20), "2049 MiB"),
+        ] {
             assert_eq!(gib(bytes), text);
         }
     }
 
     #[test]
     fn a_file_is_no_name() {
-        assert_eq!(on_shelf("./disk.qcow2").unwrap_err().kind(), FailureKind::Usage);
+        assert_eq!(
+            on_shelf("./disk.qcow2").unwrap_err().kind(),
+            FailureKind::Usage
+        );
         assert_eq!(on_shelf("debian-12").unwrap().1, VersionPattern::ANY);
     }
 }

@@ -59,13 +59,18 @@ impl Family {
             return Self::MacOs;
         }
         let files = ["/etc/os-release", "/usr/lib/os-release"];
-        let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
+        let text = files
+            .iter()
+            .find_map(|file| std::fs::read_to_string(file).ok());
         Self::of_os_release(&text.unwrap_or_default())
     }
 
     fn of_os_release(text: &str) -> Self {
         let value = |key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().trim_matches('"')
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .unwrap_or_default()
+                .trim_matches('"')
         };
         // The distribution's own id first, then its relatives from the nearest to the farthest.
         value("ID")
@@ -112,7 +117,14 @@ const NEEDS: &[Need] = &[
         program: "qemu-img",
         version: &["--version"],
         purpose: Purpose::Bake,
-        packages: ["qemu-utils", "qemu-img", "qemu-tools", "qemu-img", "qemu-img", "qemu"],
+        packages: [
+            "qemu-utils",
+            "qemu-img",
+            "qemu-tools",
+            "qemu-img",
+            "qemu-img",
+            "qemu",
+        ],
     },
     Need {
         program: "mmdebstrap",
@@ -124,13 +136,27 @@ const NEEDS: &[Need] = &[
         program: "mke2fs",
         version: &["-V"],
         purpose: Purpose::BuildBase,
-        packages: ["e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"],
+        packages: [
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+        ],
     },
     Need {
         program: "sfdisk",
         version: &["--version"],
         purpose: Purpose::BuildBase,
-        packages: ["fdisk", "util-linux", "util-linux", "sfdisk", "util-linux", ""],
+        packages: [
+            "fdisk",
+            "util-linux",
+            "util-linux",
+            "sfdisk",
+            "util-linux",
+            "",
+        ],
     },
     Need {
         program: "tar",
@@ -141,9 +167,22 @@ const NEEDS: &[Need] = &[
 ];
 
 /// The emulator and the UEFI images, found by the machine room itself.
-const QEMU_PACKAGES: [&str; 6] =
-    ["qemu-system-x86", "qemu-system-x86-core", "qemu-x86", "qemu-system-x86_64", "qemu-system-x86", "qemu"];
-const UEFI_PACKAGES: [&str; 6] = ["ovmf", "edk2-ovmf", "qemu-ovmf-x86_64", "ovmf", "edk2-ovmf", "qemu"];
+const QEMU_PACKAGES: [&str; 6] = [
+    "qemu-system-x86",
+    "qemu-system-x86-core",
+    "qemu-x86",
+    "qemu-system-x86_64",
+    "qemu-system-x86",
+    "qemu",
+];
+const UEFI_PACKAGES: [&str; 6] = [
+    "ovmf",
+    "edk2-ovmf",
+    "qemu-ovmf-x86_64",
+    "ovmf",
+    "edk2-ovmf",
+    "qemu",
+];
 
 fn package(family: Family, packages: &[&'static str; 6]) -> Option<&'static str> {
     let index = match family {
@@ -174,11 +213,23 @@ struct Finding {
 
 impl Finding {
     fn found(name: &str, purpose: Purpose, detail: String) -> Self {
-        Self { name: name.to_owned(), purpose, found: true, detail, fix: None }
+        Self {
+            name: name.to_owned(),
+            purpose,
+            found: true,
+            detail,
+            fix: None,
+        }
     }
 
     fn missing(name: &str, purpose: Purpose, detail: String, fix: Option<String>) -> Self {
-        Self { name: name.to_owned(), purpose, found: false, detail, fix }
+        Self {
+            name: name.to_owned(),
+            purpose,
+            found: false,
+            detail,
+            fix,
+        }
     }
 }
 
@@ -205,28 +256,45 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
     let mut rows = vec![["", "NEEDED FOR", "WHAT", ""].map(str::to_owned).to_vec()];
     rows.extend(findings.iter().map(|finding| {
         let mark = if finding.found { "ok" } else { "MISSING" };
-        vec![mark.to_owned(), finding.purpose.as_str().to_owned(), finding.name.clone(), finding.detail.clone()]
+        vec![
+            mark.to_owned(),
+            finding.purpose.as_str().to_owned(),
+            finding.name.clone(),
+            finding.detail.clone(),
+        ]
     }));
     printer.table(&rows);
     for fix in fixes(&broken, family) {
         printer.line(format!("to fix: {fix}"));
     }
-    let fatal: Vec<&str> =
-        broken.iter().filter(|finding| finding.purpose == Purpose::Bake).map(|finding| finding.name.as_str()).collect();
+    let fatal: Vec<&str> = broken
+        .iter()
+        .filter(|finding| finding.purpose == Purpose::Bake)
+        .map(|finding| finding.name.as_str())
+        .collect();
     if fatal.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::environment(format!("this machine can't bake yet: {} missing", fatal.join(", "))))
+    Err(Failure::environment(format!(
+        "this machine can't bake yet: {} missing",
+        fatal.join(", ")
+    )))
 }
 
 /// One command for all packages, then what is not a package.
 fn fixes(broken: &[&Finding], family: Family) -> Vec<String> {
-    let (packages, others): (Vec<&str>, Vec<&str>) =
-        broken.iter().filter_map(|finding| finding.fix.as_deref()).partition(|fix| !fix.contains(' '));
+    let (packages, others): (Vec<&str>, Vec<&str>) = broken
+        .iter()
+        .filter_map(|finding| finding.fix.as_deref())
+        .partition(|fix| !fix.contains(' '));
     let mut packages = packages;
     packages.dedup();
-    let install = (!packages.is_empty()).then(|| format!("{} {}", family.install(), packages.join(" ")));
-    install.into_iter().chain(others.into_iter().map(str::to_owned)).collect()
+    let install =
+        (!packages.is_empty()).then(|| format!("{} {}", family.install(), packages.join(" ")));
+    install
+        .into_iter()
+        .chain(others.into_iter().map(str::to_owned))
+        .collect()
 }
 
 async fn emulator(family: Family, args: &Args, session: &Session) -> Finding {
@@ -241,7 +309,12 @@ async fn emulator(family: Family, args: &Args, session: &Session) -> Finding {
     }
     match Host::find(Arch::X86_64, None, &session.home.cache()).await {
         Ok(host) => {
-            let detail = format!("{}, accelerator {}: {}", qemu.version, host.accelerator(), host.verdict.reason);
+            let detail = format!(
+                "{}, accelerator {}: {}",
+                qemu.version,
+                host.accelerator(),
+                host.verdict.reason
+            );
             Finding::found(name, Purpose::Bake, detail)
         }
         Err(failure) => Finding::missing(name, Purpose::Bake, failure.chain(), fix()),
@@ -252,9 +325,12 @@ fn uefi(family: Family) -> Finding {
     let name = "UEFI firmware";
     match firmware::find_uefi(Arch::X86_64) {
         Ok(image) => Finding::found(name, Purpose::Uefi, image.code.to_string()),
-        Err(failure) => {
-            Finding::missing(name, Purpose::Uefi, failure.chain(), package(family, &UEFI_PACKAGES).map(str::to_owned))
-        }
+        Err(failure) => Finding::missing(
+            name,
+            Purpose::Uefi,
+            failure.chain(),
+            package(family, &UEFI_PACKAGES).map(str::to_owned),
+        ),
     }
 }
 
@@ -267,7 +343,12 @@ fn program(need: &Need, family: Family) -> Finding {
                 Some(package) => format!("in the package {package}"),
                 None => "no package of this system has it".to_owned(),
             };
-            Finding::missing(need.program, need.purpose, detail, package.map(str::to_owned))
+            Finding::missing(
+                need.program,
+                need.purpose,
+                detail,
+                package.map(str::to_owned),
+            )
         }
     }
 }
@@ -281,11 +362,22 @@ fn version_of(program: &str, arguments: &[&str]) -> Option<String> {
         .env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"))
         .stdin(Stdio::null())
         .output()
-        .or_else(|_| Command::new(format!("/usr/sbin/{program}")).args(arguments).stdin(Stdio::null()).output())
+        .or_else(|_| {
+            Command::new(format!("/usr/sbin/{program}"))
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+        })
         .ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    Some(text.lines().find(|line| line.bytes().any(|b| b.is_ascii_digit())).unwrap_or_default().trim().to_owned())
+    Some(
+        text.lines()
+            .find(|line| line.bytes().any(|b| b.is_ascii_digit()))
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+    )
 }
 
 fn package_source() -> Finding {
@@ -313,10 +405,14 @@ fn namespaces() -> Option<Finding> {
         return None;
     }
     let name = "user namespaces";
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()?.name;
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .ok()
+        .flatten()?
+        .name;
     let owns = |file: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| line.split(':').next() == Some(user.as_str()))
+        text.lines()
+            .any(|line| line.split(':').next() == Some(user.as_str()))
     };
     if !owns("/etc/subuid") || !owns("/etc/subgid") {
         let fix = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}");
@@ -356,8 +452,14 @@ mod tests {
             ("ID=debian\n", Family::Debian),
             ("ID=\"ubuntu\"\nID_LIKE=debian\n", Family::Debian),
             ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Family::Debian),
-            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", Family::Fedora),
-            ("ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", Family::Suse),
+            (
+                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
+                Family::Fedora,
+            ),
+            (
+                "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n",
+                Family::Suse,
+            ),
             ("ID=alpine\n", Family::Alpine),
             ("ID=nixos\n", Family::Unknown),
             ("", Family::Unknown),
@@ -369,10 +471,21 @@ mod tests {
 
     #[test]
     fn one_command_for_all_packages() {
-        let finding = |fix: &str| Finding::missing("x", Purpose::Bake, String::new(), Some(fix.into()));
-        let broken = [finding("ovmf"), finding("usermod --add-subuids 1-2 me"), finding("qemu-utils")];
+        let finding =
+            |fix: &str| Finding::missing("x", Purpose::Bake, String::new(), Some(fix.into()));
+        let broken = [
+            finding("ovmf"),
+            finding("usermod --add-subuids 1-2 me"),
+            finding("qemu-utils"),
+        ];
         let broken: Vec<&Finding> = broken.iter().collect();
-        assert_eq!(fixes(&broken, Family::Debian), ["apt-get install ovmf qemu-utils", "usermod --add-subuids 1-2 me"]);
+        assert_eq!(
+            fixes(&broken, Family::Debian),
+            [
+                "apt-get install ovmf qemu-utils",
+                "usermod --add-subuids 1-2 me"
+            ]
+        );
         assert!(fixes(&[], Family::Debian).is_empty());
     }
 

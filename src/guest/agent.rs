@@ -1,7 +1,7 @@
 //! The agent in the guest: how it gets there, how it is run, how its stream comes back.
 
 use camino::Utf8Path;
-use ovenbird_component::event::{Event as AgentEvent, LineDecoder};
+use ovenbird_component::event::{Decoder, Event as AgentEvent, Line, LogLevel};
 use sha2::{Digest as _, Sha256};
 
 use super::ssh::{Chunk, Session, SshError, shell_quote};
@@ -49,7 +49,9 @@ pub async fn put(session: &Session, bytes: &[u8], path: &str, mode: u32) -> Resu
     let output = session
         .run(&command, bytes, 4096)
         .await
-        .or_failure(FailureKind::Guest, || format!("cannot copy {path} into the guest"))?;
+        .or_failure(FailureKind::Guest, || {
+            format!("cannot copy {path} into the guest")
+        })?;
     if !output.success() {
         return Err(Failure::guest(format!("cannot copy {path} into the guest"))
             .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
@@ -59,7 +61,9 @@ pub async fn put(session: &Session, bytes: &[u8], path: &str, mode: u32) -> Resu
     let text = output.text();
     let got = text.split_whitespace().next().unwrap_or_default();
     if got != wanted {
-        return Err(Failure::guest(format!("{path} arrived damaged in the guest: its SHA-256 is {got}, not {wanted}")));
+        return Err(Failure::guest(format!(
+            "{path} arrived damaged in the guest: its SHA-256 is {got}, not {wanted}"
+        )));
     }
     Ok(())
 }
@@ -99,20 +103,24 @@ pub enum AgentExit {
 ///
 /// # Errors
 /// [`FailureKind::Guest`] if the connection breaks or the stream violates its limits.
-pub async fn run(session: &Session, arguments: &[String], mut sink: impl FnMut(AgentEvent)) -> Result<AgentExit> {
+pub async fn run(
+    session: &Session,
+    arguments: &[String],
+    mut sink: impl FnMut(AgentEvent),
+) -> Result<AgentExit> {
     let mut command = GUEST_AGENT.to_owned();
     for argument in arguments {
         command.push(' ');
         command.push_str(&shell_quote(argument));
     }
-    let mut decoder = LineDecoder::new();
+    let mut decoder = Decoder::new();
     let mut stderr = Vec::new();
     let status = session
         .stream(&as_root(&format!("exec {command}")), &[], |chunk| {
             match chunk {
                 Chunk::Stdout(bytes) => {
-                    for event in decoder.push(bytes) {
-                        sink(event);
+                    for line in decoder.push(bytes) {
+                        sink(event_of(line));
                     }
                 }
                 Chunk::Stderr(bytes) => {
@@ -124,6 +132,9 @@ pub async fn run(session: &Session, arguments: &[String], mut sink: impl FnMut(A
         })
         .await
         .or_failure(FailureKind::Guest, || "lost the agent".into())?;
+    if let Some(line) = decoder.finish() {
+        sink(event_of(line));
+    }
     Ok(match status {
         Some(0) => AgentExit::Success,
         Some(1) => AgentExit::Failed,
@@ -131,9 +142,23 @@ pub async fn run(session: &Session, arguments: &[String], mut sink: impl FnMut(A
         other => {
             let text = String::from_utf8_lossy(&stderr);
             if !text.trim().is_empty() {
-                sink(AgentEvent::log("error", text.trim()));
+                sink(AgentEvent::Log {
+                    level: LogLevel::Error,
+                    message: text.trim().to_owned(),
+                });
             }
             AgentExit::Broken(other)
         }
     })
+}
+
+/// A line that is no event is told as a warning: the guest's shell may greet, a hostile guest may lie.
+fn event_of(line: Line) -> AgentEvent {
+    match line {
+        Line::Event(envelope) => envelope.event,
+        Line::Garbage(text) => AgentEvent::Log {
+            level: LogLevel::Warn,
+            message: format!("not an event: {text}"),
+        },
+    }
 }

@@ -48,9 +48,14 @@ impl Guest {
     ///
     /// # Errors
     /// [`FailureKind::Environment`] if QEMU can't be started, [`FailureKind::Guest`] with rung and console.
-    pub async fn start(qemu: &Qemu, mut spec: GuestSpec, seen: impl FnMut(Climb<'_>)) -> Result<Self> {
-        std::fs::create_dir_all(&spec.folder)
-            .or_failure(FailureKind::Environment, || format!("cannot create {}", spec.folder))?;
+    pub async fn start(
+        qemu: &Qemu,
+        mut spec: GuestSpec,
+        seen: impl FnMut(Climb<'_>),
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&spec.folder).or_failure(FailureKind::Environment, || {
+            format!("cannot create {}", spec.folder)
+        })?;
         let seed = spec.folder.join("seed.img");
         spec.seed.write(&seed)?;
         spec.machine.disks.push(Disk {
@@ -110,8 +115,11 @@ impl Guest {
         if output.success() {
             return Ok(output);
         }
-        Err(Failure::guest(format!("{what} failed in the guest with {}", status_text(output.status)))
-            .with_details(String::from_utf8_lossy(&output.stderr).into_owned()))
+        Err(Failure::guest(format!(
+            "{what} failed in the guest with {}",
+            status_text(output.status)
+        ))
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
     /// Reboots the guest and waits until it lets us in again.
@@ -124,20 +132,31 @@ impl Guest {
     pub async fn reboot(&mut self, seen: impl FnMut(Climb<'_>)) -> Result<()> {
         let bound = self.spec.machine.accelerator.scale(SHUTDOWN_BOUND);
         // The connection may break before the command answers.
-        let asked = self
-            .session
-            .run(&agent::as_root("sync; systemctl reboot 2>/dev/null || reboot"), &[], OUTPUT_LIMIT);
+        let command = agent::as_root("sync; systemctl reboot 2>/dev/null || reboot");
+        let asked = self.session.run(&command, &[], OUTPUT_LIMIT);
         let _ = tokio::time::timeout(Duration::from_secs(30), asked).await;
-        if tokio::time::timeout(bound, self.machine.wait()).await.is_err() {
-            return Err(Failure::guest(format!("the guest did not reboot within {} s", bound.as_secs()))
-                .with_details(ladder::console_excerpt(&self.machine.console)));
+        if tokio::time::timeout(bound, self.machine.wait())
+            .await
+            .is_err()
+        {
+            return Err(Failure::guest(format!(
+                "the guest did not reboot within {} s",
+                bound.as_secs()
+            ))
+            .with_details(ladder::console_excerpt(&self.machine.console)));
         }
         let exit = self.machine.wait().await;
         if !exit.is_clean() {
             return Err(self.lost("the reboot").with_details(exit.messages));
         }
         self.spec.machine.boot = Boot::Disk;
-        self.machine = Machine::launch(&self.qemu, &self.spec.machine, &self.spec.folder, self.spec.survive).await?;
+        self.machine = Machine::launch(
+            &self.qemu,
+            &self.spec.machine,
+            &self.spec.folder,
+            self.spec.survive,
+        )
+        .await?;
         self.session = login(&self.machine, &mut self.tail, &self.spec, seen).await?;
         Ok(())
     }
@@ -171,9 +190,19 @@ async fn login(
 ) -> Result<Session> {
     let patience = Patience::scaled(spec.machine.accelerator.time_scale());
     let host = spec.keys.host.public_key();
-    ladder::climb(machine, tail, (BAKE_USER, &spec.keys.user, host), patience, seen).await
+    ladder::climb(
+        machine,
+        tail,
+        (BAKE_USER, &spec.keys.user, host),
+        patience,
+        seen,
+    )
+    .await
 }
 
 fn status_text(status: Option<u32>) -> String {
-    status.map_or_else(|| "no exit status".into(), |status| format!("exit status {status}"))
+    status.map_or_else(
+        || "no exit status".into(),
+        |status| format!("exit status {status}"),
+    )
 }

@@ -18,15 +18,16 @@ const SEED_SIZE: usize = 2 * 1024 * 1024;
 /// The user that a bake logs in as; removed by sanitising.
 pub const BAKE_USER: &str = "ovenbird";
 
-/// The three documents of a seed.
+/// The documents of a seed.
+///
+/// There is no network configuration: cloud-init's own default, DHCP on the first card, is what every renderer can do
+/// (a `match` by name is ignored where the guest uses ifupdown).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seed {
     /// Instance id and host name.
     pub meta_data: String,
     /// `#cloud-config`.
     pub user_data: String,
-    /// Network configuration, version 2.
-    pub network_config: String,
 }
 
 /// What the seeded guest is for.
@@ -78,14 +79,6 @@ impl Seed {
         Ok(Self {
             meta_data: format!("instance-id: {instance_id}\nlocal-hostname: {hostname}\n"),
             user_data,
-            // Optional, so that nothing waits for the network before SSH may start.
-            network_config: "version: 2\n\
-                             ethernets:\n\
-                             \x20 all:\n\
-                             \x20   match: {name: \"e*\"}\n\
-                             \x20   dhcp4: true\n\
-                             \x20   optional: true\n"
-                .into(),
         })
     }
 
@@ -125,7 +118,6 @@ impl Seed {
             for (name, text) in [
                 ("meta-data", &self.meta_data),
                 ("user-data", &self.user_data),
-                ("network-config", &self.network_config),
             ] {
                 let mut file = root.create_file(name)?;
                 file.truncate()?;
@@ -175,7 +167,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         names.sort();
-        assert_eq!(names, ["meta-data", "network-config", "user-data"]);
+        assert_eq!(names, ["meta-data", "user-data"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use russh::client::{self, Handle};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Disconnect};
 use thiserror::Error;
+use tokio::net::TcpStream;
 
 /// What can go wrong with the session.
 #[derive(Debug, Error)]
@@ -32,6 +33,29 @@ pub enum SshError {
         /// The limit in bytes.
         limit: usize,
     },
+}
+
+/// The user network accepts a connection for a guest that has no network yet, and then waits long for the guest's
+/// answer. So a connection is given up soon if no banner comes; the server sends it first, before any cryptography.
+const BANNER_BOUND: Duration = Duration::from_millis(2500);
+/// Key exchange and login; some seconds under software emulation.
+const LOGIN_BOUND: Duration = Duration::from_secs(60);
+
+/// Connects and waits until the server's banner lies ready to be read.
+async fn greeted(port: u16) -> Result<TcpStream, russh::Error> {
+    let greeting = async {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        let mut first = [0; 4];
+        // Nothing is taken out of the stream: the SSH client reads the banner itself.
+        if stream.peek(&mut first).await? == 0 {
+            return Err(russh::Error::Disconnect);
+        }
+        Ok(stream)
+    };
+    tokio::time::timeout(BANNER_BOUND, greeting)
+        .await
+        .unwrap_or(Err(russh::Error::ConnectionTimeout))
 }
 
 /// What a command in the guest left behind.
@@ -121,15 +145,20 @@ impl Session {
             wanted: host.clone(),
             mismatch: Arc::clone(&mismatch),
         };
-        let mut handle = client::connect(config, ("127.0.0.1", port), verifier)
-            .await
-            .map_err(|error| {
-                if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
-                    SshError::WrongHostKey
-                } else {
-                    SshError::NoServer(error)
-                }
-            })?;
+        let stream = greeted(port).await.map_err(SshError::NoServer)?;
+        let mut handle = tokio::time::timeout(
+            LOGIN_BOUND,
+            client::connect_stream(config, stream, verifier),
+        )
+        .await
+        .unwrap_or(Err(russh::Error::ConnectionTimeout))
+        .map_err(|error| {
+            if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
+                SshError::WrongHostKey
+            } else {
+                SshError::NoServer(error)
+            }
+        })?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
         let answer = handle
             .authenticate_publickey(user, key)

@@ -182,7 +182,10 @@ pub fn build(spec: &MachineSpec, wiring: &Wiring) -> Vec<String> {
     args.pair("-device", "virtio-net-pci,netdev=net0,romfile=");
     args.pair(
         "-chardev",
-        format!("file,id=console,append=on,path={}", escape(wiring.console.as_str())),
+        format!(
+            "file,id=console,append=on,path={}",
+            escape(wiring.console.as_str())
+        ),
     );
     args.pair("-serial", "chardev:console");
     args.pair(

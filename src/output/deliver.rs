@@ -19,12 +19,21 @@ impl Staging {
     /// [`FailureKind::Output`] if `target` exists already or the folder can't be created.
     pub fn create(target: &Utf8Path, run: &str) -> Result<Self> {
         if target.exists() {
-            return Err(Failure::new(FailureKind::Output, format!("{target} exists already"))
-                .with_hint("remove it, or choose another `local.destination`"));
+            return Err(
+                Failure::new(FailureKind::Output, format!("{target} exists already"))
+                    .with_hint("remove it, or choose another `local.destination`"),
+            );
         }
-        let parent = target.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
-        let folder = parent.join(format!(".{}.{run}.part", target.file_name().unwrap_or("image")));
-        std::fs::create_dir_all(&folder).or_failure(FailureKind::Output, || format!("cannot create {folder}"))?;
+        let parent = target
+            .parent()
+            .filter(|parent| !parent.as_str().is_empty())
+            .unwrap_or(Utf8Path::new("."));
+        let folder = parent.join(format!(
+            ".{}.{run}.part",
+            target.file_name().unwrap_or("image")
+        ));
+        std::fs::create_dir_all(&folder)
+            .or_failure(FailureKind::Output, || format!("cannot create {folder}"))?;
         Ok(Self {
             folder,
             target: target.to_owned(),
@@ -42,9 +51,12 @@ impl Staging {
     /// # Errors
     /// [`FailureKind::Output`] if that fails; the staging folder is removed then.
     pub fn publish(mut self) -> Result<Utf8PathBuf> {
-        sync_tree(&self.folder).or_failure(FailureKind::Output, || format!("cannot sync {}", self.folder))?;
-        std::fs::rename(&self.folder, &self.target)
-            .or_failure(FailureKind::Output, || format!("cannot rename {} to {}", self.folder, self.target))?;
+        sync_tree(&self.folder).or_failure(FailureKind::Output, || {
+            format!("cannot sync {}", self.folder)
+        })?;
+        std::fs::rename(&self.folder, &self.target).or_failure(FailureKind::Output, || {
+            format!("cannot rename {} to {}", self.folder, self.target)
+        })?;
         self.published = true;
         if let Some(parent) = self.target.parent() {
             // The rename itself has to survive a power cut.
@@ -87,12 +99,21 @@ mod tests {
         std::fs::write(staging.folder().join("x"), "1").unwrap();
         assert!(!target.exists());
         drop(staging);
-        assert_eq!(root.join("a/b").read_dir_utf8().unwrap().count(), 0, "an unpublished image leaves nothing");
+        assert_eq!(
+            root.join("a/b").read_dir_utf8().unwrap().count(),
+            0,
+            "an unpublished image leaves nothing"
+        );
         let staging = Staging::create(&target, "r2").unwrap();
         std::fs::create_dir(staging.folder().join("d")).unwrap();
         std::fs::write(staging.folder().join("d/x"), "1").unwrap();
         staging.publish().unwrap();
         assert_eq!(std::fs::read_to_string(target.join("d/x")).unwrap(), "1");
-        assert!(Staging::create(&target, "r3").unwrap_err().to_string().contains("exists already"));
+        assert!(
+            Staging::create(&target, "r3")
+                .unwrap_err()
+                .to_string()
+                .contains("exists already")
+        );
     }
 }

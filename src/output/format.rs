@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ovenbird_disk::ova::Hardware;
+use ovenbird_disk::{Profile, QcowCompression, Target};
 use serde::{Deserialize, Serialize};
 
 /// A kind of output file or folder.
@@ -11,19 +13,31 @@ use serde::{Deserialize, Serialize};
 pub enum OutputFormat {
     /// A sparse raw disk.
     Raw,
-    /// qcow2 version 3, compressed.
+    /// qcow2 version 3, compressed with zstd.
     Qcow2,
     /// VMDK streamOptimized, as AWS and vSphere import it.
     Vmdk,
     /// Dynamic VHD of exactly the disk's size.
     Vhd,
+    /// Dynamic VHDX.
+    Vhdx,
+    /// An OVA with a VMDK, as AWS imports it.
+    Ova,
     /// An OCI image layout with the root filesystem as one layer.
     Oci,
 }
 
 impl OutputFormat {
     /// All kinds, in the order in which they are made: cheap ones that others can be tested on first.
-    pub const ALL: [Self; 5] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhd, Self::Oci];
+    pub const ALL: [Self; 7] = [
+        Self::Raw,
+        Self::Qcow2,
+        Self::Vhd,
+        Self::Vhdx,
+        Self::Vmdk,
+        Self::Ova,
+        Self::Oci,
+    ];
 
     /// The name in documents.
     pub const fn as_str(self) -> &'static str {
@@ -32,32 +46,47 @@ impl OutputFormat {
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
             Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Ova => "ova",
             Self::Oci => "oci",
         }
     }
 
-    /// Whether it is a disk that a machine can boot.
-    pub const fn is_disk(self) -> bool {
-        !matches!(self, Self::Oci)
+    /// How the disk is written; `None` for what is no disk. `name` and `memory_mib` describe the machine of an OVA.
+    pub fn target(self) -> Option<Target> {
+        Some(match self {
+            Self::Raw => Target::Raw,
+            // Level 3 is zstd's own middle: as small as zlib, several times as fast.
+            Self::Qcow2 => Target::Qcow2 {
+                compression: Some(QcowCompression::Zstd(3)),
+            },
+            Self::Vmdk => Target::of(ovenbird_disk::Format::Vmdk),
+            Self::Vhd => Target::VhdDynamic,
+            Self::Vhdx => Target::Vhdx,
+            Self::Ova => Target::Ova {
+                profile: Profile::Aws,
+                level: 6,
+                hardware: Hardware::default(),
+            },
+            Self::Oci => return None,
+        })
     }
 
-    /// The name of QEMU's block driver, for disks.
+    /// The name of QEMU's block driver, for disks that a machine can boot.
     pub const fn qemu_driver(self) -> Option<&'static str> {
         match self {
             Self::Raw => Some("raw"),
             Self::Qcow2 => Some("qcow2"),
             Self::Vmdk => Some("vmdk"),
             Self::Vhd => Some("vpc"),
-            Self::Oci => None,
+            Self::Vhdx => Some("vhdx"),
+            Self::Ova | Self::Oci => None,
         }
     }
 
     /// The file's or folder's name for an image called `stem`.
     pub fn file_name(self, stem: &str) -> String {
-        match self {
-            Self::Oci => format!("{stem}.oci"),
-            disk => format!("{stem}.{}", disk.as_str()),
-        }
+        format!("{stem}.{}", self.as_str())
     }
 }
 
@@ -74,6 +103,11 @@ impl FromStr for OutputFormat {
         Self::ALL
             .into_iter()
             .find(|format| format.as_str() == text)
-            .ok_or_else(|| format!("unknown output `{text}`: expected one of raw, qcow2, vmdk, vhd, oci"))
+            .ok_or_else(|| {
+                format!(
+                    "unknown output `{text}`: expected one of {}",
+                    Self::ALL.map(Self::as_str).join(", ")
+                )
+            })
     }
 }

@@ -48,6 +48,8 @@ pub struct Manifest {
     pub sanitised: Vec<SanitiseResult>,
     /// Size of the virtual disk in bytes.
     pub virtual_size: u64,
+    /// The identity of the virtual disk (see `docs/formats.md`): the same for every disk among `files`.
+    pub disk_digest: String,
     /// Every boot of the bake: the build guest first, then the tests of the finished output.
     pub boots: Vec<Boot>,
     /// Every file, sorted by path.
@@ -163,8 +165,10 @@ impl Manifest {
     /// [`FailureKind::Config`] if it is missing or not a manifest.
     pub fn read(folder: &Utf8Path) -> Result<Self> {
         let path = folder.join(Self::FILE);
-        let text = std::fs::read(&path).or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
-        serde_json::from_slice(&text).or_failure(FailureKind::Config, || format!("{path} is not a manifest"))
+        let text = std::fs::read(&path)
+            .or_failure(FailureKind::Config, || format!("cannot read {path}"))?;
+        serde_json::from_slice(&text)
+            .or_failure(FailureKind::Config, || format!("{path} is not a manifest"))
     }
 
     /// Writes the manifest into a folder, synced.
@@ -174,8 +178,9 @@ impl Manifest {
     pub fn write(&self, folder: &Utf8Path) -> Result<()> {
         use std::io::Write as _;
         let path = folder.join(Self::FILE);
-        let mut text = serde_json::to_vec_pretty(self)
-            .or_failure(FailureKind::Internal, || "cannot encode the manifest".into())?;
+        let mut text = serde_json::to_vec_pretty(self).or_failure(FailureKind::Internal, || {
+            "cannot encode the manifest".into()
+        })?;
         text.push(b'\n');
         std::fs::File::create(&path)
             .and_then(|mut file| {

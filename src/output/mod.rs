@@ -3,6 +3,7 @@
 pub mod deliver;
 pub mod format;
 pub mod manifest;
+pub mod oci;
 pub mod planner;
 pub mod qemu_img;
 

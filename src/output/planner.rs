@@ -1,20 +1,19 @@
-//! Which conversions make the wanted outputs, in which order, and their execution.
+//! Which passes over the source make the wanted outputs, and their execution.
 //!
-//! The source is the frozen overlay chain of a bake. Disks are made straight from the chain; the OCI image is read from
-//! the filesystem on the disk, without mounting it.
-
-use std::time::Instant;
+//! The source is the frozen overlay chain of a bake. All disks are written in one pass over what is allocated in the
+//! chain, each is read back and compared by its disk digest; the OCI image is read from the filesystem on the disk,
+//! without mounting it.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_disk::{ConvertOptions, Progress, Target};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::format::OutputFormat;
 use super::manifest::OutputFile;
-use super::qemu_img;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
-/// One conversion.
+/// One output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedOutput {
     /// What is made.
@@ -23,7 +22,7 @@ pub struct PlannedOutput {
     pub name: String,
 }
 
-/// The conversions of an image, in order.
+/// The outputs of an image, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutputPlan {
     /// Each output once, disks first.
@@ -46,19 +45,20 @@ impl OutputPlan {
 
     /// The output on which the test boots stand: the cheapest disk to boot from, or none if no disk is wanted.
     ///
-    /// QEMU reads streamOptimized VMDK only sequentially well; raw and qcow2 come first in [`OutputFormat::ALL`].
+    /// QEMU reads a streamOptimized VMDK well only in order; raw and qcow2 come first in [`OutputFormat::ALL`].
     pub fn bootable(&self) -> Option<&PlannedOutput> {
-        self.outputs.iter().find(|output| output.format.is_disk())
+        self.outputs
+            .iter()
+            .find(|output| output.format.qemu_driver().is_some())
     }
-}
 
-/// The disk that the outputs are made from.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// The top of the chain.
-    pub disk: &'a Utf8Path,
-    /// Its format.
-    pub format: &'a str,
+    /// The outputs that one pass over the source writes, with their settings.
+    fn disks(&self) -> Vec<(&PlannedOutput, Target)> {
+        self.outputs
+            .iter()
+            .filter_map(|output| Some((output, output.format.target()?)))
+            .collect()
+    }
 }
 
 /// What is written into an OCI image's configuration.
@@ -66,61 +66,101 @@ pub struct Source<'a> {
 pub struct OciConfig {
     /// OCI's word for the architecture.
     pub architecture: String,
-    /// `name:version-build`, the reference in the layout's index.
+    /// `version-build`, the reference in the layout's index.
     pub reference: String,
-    /// RFC 3339.
-    pub created: String,
-    /// Labels, sorted by the caller's map.
+    /// Seconds since 1970.
+    pub created: i64,
+    /// Labels.
     pub labels: std::collections::BTreeMap<String, String>,
 }
 
-/// Makes one output in `folder` and returns its files with sizes and digests.
-///
-/// # Errors
-/// [`FailureKind::Output`] if it can't be written or doesn't verify against the source.
-pub async fn make(planned: &PlannedOutput, source: Source<'_>, folder: &Utf8Path, oci: &OciConfig) -> Result<Made> {
-    let start = Instant::now();
-    let target = folder.join(&planned.name);
-    let files = match planned.format.qemu_driver() {
-        Some(driver) => {
-            qemu_img::convert(source.disk, source.format, planned.format, &target).await?;
-            qemu_img::compare(source.disk, source.format, &target, driver).await?;
-            vec![target]
-        }
-        None => {
-            let (disk, target, oci) = (source.disk.to_owned(), target.clone(), oci.clone());
-            blocking(move || super::oci::export(&disk, &target, &oci)).await?;
-            files_below(&target)?
-        }
-    };
-    let format = planned.format;
-    let root = folder.to_owned();
-    let files = blocking(move || {
-        files
-            .into_iter()
-            .map(|path| digest_file(&root, path, format))
-            .collect::<Result<Vec<_>>>()
-    })
-    .await?;
-    Ok(Made {
-        files,
-        seconds: start.elapsed().as_secs_f64(),
-    })
-}
-
-/// What an output became.
+/// What the outputs became.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// Its files.
+    /// All files, sorted by path.
     pub files: Vec<OutputFile>,
-    /// Seconds it took, verification and digests included.
-    pub seconds: f64,
+    /// Bytes that the guest sees.
+    pub virtual_size: u64,
+    /// The identity of the virtual disk, the same in every format.
+    pub disk_digest: String,
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .or_failure(FailureKind::Internal, || "a worker thread failed".into())?
+/// Makes the planned outputs from the disk `source` (with its backing chain) in `folder`. Blocks.
+///
+/// # Errors
+/// [`FailureKind::Output`] if one can't be written or doesn't verify against the source; [`FailureKind::Cancelled`].
+pub fn make(
+    plan: &OutputPlan,
+    source: &Utf8Path,
+    folder: &Utf8Path,
+    oci: &OciConfig,
+    progress: &dyn Progress,
+) -> Result<Made> {
+    let reader = ovenbird_disk::open(source.as_std_path())
+        .or_failure(FailureKind::Output, || format!("cannot open {source}"))?;
+    let virtual_size = reader.virtual_size();
+    let disks = plan.disks();
+    let targets: Vec<_> = disks
+        .iter()
+        .map(|(output, target)| {
+            (
+                target.clone(),
+                folder.join(&output.name).into_std_path_buf(),
+            )
+        })
+        .collect();
+    let mut files = Vec::new();
+    let disk_digest = if targets.is_empty() {
+        ovenbird_disk::disk_digest(&*reader, progress)
+            .map_err(|error| failed(error, "cannot read the disk"))?
+    } else {
+        // The folder is synced as a whole when it is published.
+        let options = ConvertOptions {
+            durable: false,
+            ..ConvertOptions::default()
+        };
+        let written = ovenbird_disk::convert_many(&*reader, &targets, &options, progress)
+            .map_err(|error| failed(error, "cannot write the disks"))?;
+        let digest = written.first().map(|written| written.disk_digest);
+        for ((output, _), written) in disks.iter().zip(written) {
+            let sha256 = written
+                .sha256
+                .map(|digest| digest.to_string())
+                .unwrap_or_default();
+            files.push(OutputFile {
+                path: Utf8PathBuf::from(&output.name),
+                format: output.format,
+                size: written.bytes,
+                sha256,
+            });
+        }
+        digest.ok_or_else(|| Failure::new(FailureKind::Internal, "no disk was written"))?
+    };
+    for output in plan
+        .outputs
+        .iter()
+        .filter(|output| output.format == OutputFormat::Oci)
+    {
+        let layout = folder.join(&output.name);
+        super::oci::export(reader.clone(), &layout, oci, progress)?;
+        for path in files_below(&layout)? {
+            files.push(digest_file(folder, path, OutputFormat::Oci)?);
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Made {
+        files,
+        virtual_size,
+        disk_digest: disk_digest.to_string(),
+    })
+}
+
+/// An error of the disk room as a failure; a cancelled pass is the person's wish.
+pub(super) fn failed(error: ovenbird_disk::Error, what: &str) -> Failure {
+    if error.kind() == ovenbird_disk::ErrorKind::Cancelled {
+        return Failure::cancelled();
+    }
+    Failure::new(FailureKind::Output, what).caused_by(error)
 }
 
 fn files_below(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
@@ -136,19 +176,12 @@ fn files_below(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
             files.push(entry.path().to_owned());
         }
     }
-    files.sort();
     Ok(files)
 }
 
 /// Computes a file's length and SHA-256.
-///
-/// # Errors
-/// [`FailureKind::Output`] if it can't be read.
-pub fn digest_file(root: &Utf8Path, path: Utf8PathBuf, format: OutputFormat) -> Result<OutputFile> {
-    let sha256 = sha256_of(&path)?;
-    let size = std::fs::metadata(&path)
-        .or_failure(FailureKind::Output, || format!("cannot read {path}"))?
-        .len();
+fn digest_file(root: &Utf8Path, path: Utf8PathBuf, format: OutputFormat) -> Result<OutputFile> {
+    let (size, sha256) = sha256_of(&path)?;
     let relative = path
         .strip_prefix(root)
         .map_err(|_| Failure::new(FailureKind::Internal, format!("{path} is not below {root}")))?
@@ -161,21 +194,23 @@ pub fn digest_file(root: &Utf8Path, path: Utf8PathBuf, format: OutputFormat) -> 
     })
 }
 
-/// The SHA-256 of a file, lower-case hexadecimal.
+/// The length and SHA-256 (lower-case hexadecimal) of a file.
 ///
 /// # Errors
 /// [`FailureKind::Output`] if it can't be read.
-pub fn sha256_of(path: &Utf8Path) -> Result<String> {
+pub fn sha256_of(path: &Utf8Path) -> Result<(u64, String)> {
     use std::io::Read as _;
-    let read = || -> std::io::Result<String> {
+    let read = || -> std::io::Result<(u64, String)> {
         let mut file = std::fs::File::open(path)?;
         let mut digest = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
+        let mut length = 0;
         loop {
             let count = file.read(&mut buffer)?;
             if count == 0 {
-                return Ok(hex::encode(digest.finalize()));
+                return Ok((length, hex::encode(digest.finalize())));
             }
+            length += count as u64;
             digest.update(&buffer[..count]);
         }
     };
@@ -188,10 +223,29 @@ mod tests {
 
     #[test]
     fn each_format_once_disks_first() {
-        let plan = OutputPlan::new(&[OutputFormat::Oci, OutputFormat::Vmdk, OutputFormat::Raw, OutputFormat::Vmdk], "web-1.0.0-1");
-        let names: Vec<&str> = plan.outputs.iter().map(|output| output.name.as_str()).collect();
-        assert_eq!(names, ["web-1.0.0-1.raw", "web-1.0.0-1.vmdk", "web-1.0.0-1.oci"]);
+        let plan = OutputPlan::new(
+            &[
+                OutputFormat::Oci,
+                OutputFormat::Vmdk,
+                OutputFormat::Raw,
+                OutputFormat::Vmdk,
+            ],
+            "web-1.0.0-1",
+        );
+        let names: Vec<&str> = plan
+            .outputs
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["web-1.0.0-1.raw", "web-1.0.0-1.vmdk", "web-1.0.0-1.oci"]
+        );
         assert_eq!(plan.bootable().unwrap().format, OutputFormat::Raw);
-        assert!(OutputPlan::new(&[OutputFormat::Oci], "x").bootable().is_none());
+        assert!(
+            OutputPlan::new(&[OutputFormat::Oci, OutputFormat::Ova], "x")
+                .bootable()
+                .is_none()
+        );
     }
 }

@@ -3,7 +3,10 @@
 use std::io::{Cursor, Write};
 
 use camino::Utf8Path;
-use fatfs::{Date, DateTime, Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek, Time, TimeProvider};
+use fatfs::{
+    Date, DateTime, Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek, Time,
+    TimeProvider,
+};
 
 use crate::catalog::{CatalogError, Result};
 
@@ -19,11 +22,23 @@ static FIRST_DAY: FirstDay = FirstDay;
 
 impl TimeProvider for FirstDay {
     fn get_current_date(&self) -> Date {
-        Date { year: 1980, month: 1, day: 1 }
+        Date {
+            year: 1980,
+            month: 1,
+            day: 1,
+        }
     }
 
     fn get_current_date_time(&self) -> DateTime {
-        DateTime { date: self.get_current_date(), time: Time { hour: 0, min: 0, sec: 0, millis: 0 } }
+        DateTime {
+            date: self.get_current_date(),
+            time: Time {
+                hour: 0,
+                min: 0,
+                sec: 0,
+                millis: 0,
+            },
+        }
     }
 }
 
@@ -41,12 +56,20 @@ pub(super) fn image(folder: &Utf8Path, size: u64, serial: u32) -> Result<Vec<u8>
             .volume_label(LABEL)
             .volume_id(serial);
         fatfs::format_volume(&mut disk, options)?;
-        let filesystem = FileSystem::new(&mut disk, FsOptions::new().time_provider(&FIRST_DAY).update_accessed_date(false))?;
+        let filesystem = FileSystem::new(
+            &mut disk,
+            FsOptions::new()
+                .time_provider(&FIRST_DAY)
+                .update_accessed_date(false),
+        )?;
         copy(folder, &filesystem.root_dir())?;
         filesystem.unmount()?;
         Ok(disk.into_inner())
     };
-    build().map_err(CatalogError::io("fill the EFI system partition from", folder))
+    build().map_err(CatalogError::io(
+        "fill the EFI system partition from",
+        folder,
+    ))
 }
 
 fn copy<T: ReadWriteSeek>(from: &Utf8Path, to: &Dir<'_, T>) -> std::io::Result<()> {
@@ -81,9 +104,17 @@ mod tests {
         let first = image();
         assert!(first == image());
         let filesystem = FileSystem::new(Cursor::new(first), FsOptions::new()).unwrap();
-        assert_eq!((filesystem.volume_id(), filesystem.fat_type()), (0xabcd_1234, FatType::Fat32));
+        assert_eq!(
+            (filesystem.volume_id(), filesystem.fat_type()),
+            (0xabcd_1234, FatType::Fat32)
+        );
         let mut bytes = Vec::new();
-        filesystem.root_dir().open_file("efi/boot/bootx64.efi").unwrap().read_to_end(&mut bytes).unwrap();
+        filesystem
+            .root_dir()
+            .open_file("efi/boot/bootx64.efi")
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
         assert_eq!(bytes, vec![7; 100_000]);
     }
 
@@ -92,6 +123,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
         std::fs::write(folder.join("big"), vec![1; 70 << 20]).unwrap();
-        assert!(matches!(image(folder, 64 << 20, 1), Err(CatalogError::Io { .. })));
+        assert!(matches!(
+            image(folder, 64 << 20, 1),
+            Err(CatalogError::Io { .. })
+        ));
     }
 }

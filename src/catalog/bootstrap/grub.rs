@@ -37,16 +37,26 @@ pub(super) fn place(boot: &[u8], core: &[u8], start: u64, room: u64) -> Result<S
         return Err(wrong("boot.img is no boot sector"));
     }
     if boot[KERNEL_SECTOR..KERNEL_SECTOR + 8] != 1u64.to_le_bytes() || boot[BOOT_DRIVE] != 0xff {
-        return Err(wrong("boot.img has no address of the core image where GRUB 2 has it"));
+        return Err(wrong(
+            "boot.img has no address of the core image where GRUB 2 has it",
+        ));
     }
     let sectors = core.len().div_ceil(SECTOR);
     if sectors < 2 || sectors as u64 > room {
-        return Err(wrong(&format!("core.img has {sectors} sectors, there is room for {room}")));
+        return Err(wrong(&format!(
+            "core.img has {sectors} sectors, there is room for {room}"
+        )));
     }
     // grub-mkimage counts the sectors after the first one.
-    let listed = usize::from(u16::from_le_bytes([core[BLOCK_LIST + 8], core[BLOCK_LIST + 9]]));
+    let listed = usize::from(u16::from_le_bytes([
+        core[BLOCK_LIST + 8],
+        core[BLOCK_LIST + 9],
+    ]));
     if listed != sectors - 1 {
-        return Err(wrong(&format!("core.img lists {listed} blocks and has {}", sectors - 1)));
+        return Err(wrong(&format!(
+            "core.img lists {listed} blocks and has {}",
+            sectors - 1
+        )));
     }
 
     let mut boot_code = boot[..CODE].to_vec();
@@ -83,7 +93,8 @@ mod tests {
         assert_eq!(stages.core.len(), 3 * 512);
         assert_eq!(stages.core[0x1f4..0x1fc], 2049u64.to_le_bytes());
         // And nothing else has changed.
-        let changed = |now: &[u8], before: &[u8]| now.iter().zip(before).filter(|(a, b)| a != b).count();
+        let changed =
+            |now: &[u8], before: &[u8]| now.iter().zip(before).filter(|(a, b)| a != b).count();
         assert_eq!(changed(&stages.boot_code, &boot), 2 + 2);
         assert_eq!(changed(&stages.core, &core), 8);
     }
@@ -95,11 +106,22 @@ mod tests {
             ("short boot", boot[..511].to_vec(), core.clone(), 2048),
             ("no address", vec![0; SECTOR], core.clone(), 2048),
             ("no room", boot.clone(), core.clone(), 2),
-            ("wrong list", boot.clone(), [core.clone(), vec![0; 2 * SECTOR]].concat(), 2048),
+            (
+                "wrong list",
+                boot.clone(),
+                [core.clone(), vec![0; 2 * SECTOR]].concat(),
+                2048,
+            ),
             ("empty core", boot, Vec::new(), 2048),
         ];
         for (what, boot, core, room) in table {
-            assert!(matches!(place(&boot, &core, 2048, room), Err(CatalogError::BootLoader(_))), "{what}");
+            assert!(
+                matches!(
+                    place(&boot, &core, 2048, room),
+                    Err(CatalogError::BootLoader(_))
+                ),
+                "{what}"
+            );
         }
     }
 }

@@ -75,7 +75,13 @@ impl Layout {
 
     /// What sfdisk is told.
     pub(super) fn sfdisk_script(&self) -> String {
-        let Self { disk_id, bios_id, esp_id, root_id, .. } = self;
+        let Self {
+            disk_id,
+            bios_id,
+            esp_id,
+            root_id,
+            ..
+        } = self;
         let (esp_sectors, root_sectors) = (ESP_BYTES / SECTOR, self.root_sectors());
         // The types are "BIOS boot", "EFI system" and "Linux filesystem". The last one rather than "Linux root (x86-64)", which
         // would invite systemd to mount by type what /etc/fstab names already.

@@ -7,8 +7,18 @@ use crate::catalog::{CatalogError, Result};
 /// Where Debian's keys lie, by its package debian-archive-keyring.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The names by which a source can be told to be Debian's own and not Ubuntu's or a vendor's.
-const DEBIAN_SUITES: &[&str] =
-    &["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable"];
+const DEBIAN_SUITES: &[&str] = &[
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
 
 /// A mirror of Debian.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +43,11 @@ struct Source {
 impl Mirror {
     /// A mirror at an address, without security updates unless its packages come with them.
     pub fn at(uri: &str) -> Self {
-        Self { archive: uri.trim_end_matches('/').to_owned(), security: None, keyring: DEBIAN_KEYRING.into() }
+        Self {
+            archive: uri.trim_end_matches('/').to_owned(),
+            security: None,
+            keyring: DEBIAN_KEYRING.into(),
+        }
     }
 
     /// The mirror that this machine takes its own packages from.
@@ -41,7 +55,9 @@ impl Mirror {
     /// # Errors
     /// [`CatalogError::NoMirror`] if this is not a Debian, or not set up with a network mirror.
     pub fn of_this_machine() -> Result<Self> {
-        Self::of(&read(Utf8Path::new("/etc/apt"))).ok_or_else(|| CatalogError::NoMirror { distribution: "Debian".into() })
+        Self::of(&read(Utf8Path::new("/etc/apt"))).ok_or_else(|| CatalogError::NoMirror {
+            distribution: "Debian".into(),
+        })
     }
 
     fn of(sources: &[Source]) -> Option<Self> {
@@ -50,14 +66,31 @@ impl Mirror {
                 let suite = source.suites.iter().any(|suite| {
                     let (name, pocket) = suite.split_once(['-', '/']).unwrap_or((suite, ""));
                     // Until Debian 10 the pocket was called "updates", on an archive of its own.
-                    DEBIAN_SUITES.contains(&name) && (pocket == "security") == security && (security || pocket.is_empty())
+                    DEBIAN_SUITES.contains(&name)
+                        && (pocket == "security") == security
+                        && (security || pocket.is_empty())
                 });
-                let uri = source.uris.iter().find(|uri| ["http://", "https://", "file:"].iter().any(|scheme| uri.starts_with(scheme)));
-                uri.filter(|_| suite && source.components.iter().any(|component| component == "main")).map(|uri| (uri, source))
+                let uri = source.uris.iter().find(|uri| {
+                    ["http://", "https://", "file:"]
+                        .iter()
+                        .any(|scheme| uri.starts_with(scheme))
+                });
+                uri.filter(|_| {
+                    suite
+                        && source
+                            .components
+                            .iter()
+                            .any(|component| component == "main")
+                })
+                .map(|uri| (uri, source))
             })
         };
         let (archive, source) = serving(false)?;
-        let keyring = source.keyring.as_deref().filter(|path| path.starts_with('/')).unwrap_or(DEBIAN_KEYRING);
+        let keyring = source
+            .keyring
+            .as_deref()
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or(DEBIAN_KEYRING);
         Some(Self {
             archive: archive.trim_end_matches('/').to_owned(),
             security: serving(true).map(|(uri, _)| uri.trim_end_matches('/').to_owned()),
@@ -84,12 +117,18 @@ impl Mirror {
 fn read(apt: &Utf8Path) -> Vec<Source> {
     let mut files = vec![apt.join("sources.list")];
     if let Ok(entries) = apt.join("sources.list.d").read_dir_utf8() {
-        files.extend(entries.filter_map(|entry| entry.ok()).map(camino::Utf8DirEntry::into_path));
+        files.extend(
+            entries
+                .filter_map(|entry| entry.ok())
+                .map(camino::Utf8DirEntry::into_path),
+        );
     }
     files.sort();
     let mut sources = Vec::new();
     for file in files {
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
         match file.extension() {
             Some("list") => sources.extend(text.lines().filter_map(one_line)),
             Some("sources") => sources.extend(deb822(&text)),
@@ -113,14 +152,20 @@ fn one_line(line: &str) -> Option<Source> {
         uris: vec![words.next()?],
         suites: vec![words.next()?],
         components: words.collect(),
-        keyring: options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(str::to_owned),
+        keyring: options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="))
+            .map(str::to_owned),
     })
 }
 
 /// Stanzas of `Key: value`, where a line that begins with a blank goes on.
 fn deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
-    let lines = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>();
     for stanza in lines.split(|line| line.trim().is_empty()) {
         let mut source = Source::default();
         let (mut is_deb, mut enabled, mut key) = (false, true, String::new());
@@ -139,7 +184,9 @@ fn deb822(text: &str) -> Vec<Source> {
                 "uris" => source.uris.extend(words),
                 "suites" => source.suites.extend(words),
                 "components" => source.components.extend(words),
-                "signed-by" if source.keyring.is_none() => source.keyring = words.into_iter().next(),
+                "signed-by" if source.keyring.is_none() => {
+                    source.keyring = words.into_iter().next()
+                }
                 "enabled" => enabled = !value.trim().eq_ignore_ascii_case("no"),
                 _ => {}
             }
@@ -188,10 +235,16 @@ URIs: http://mirror.example/debian-security/
 Suites: bookworm-security
 Components: main
 ";
-        assert_eq!(mirror(&[("sources.list.d/debian.sources", text)]), expected(true));
+        assert_eq!(
+            mirror(&[("sources.list.d/debian.sources", text)]),
+            expected(true)
+        );
         let off = text.replace("Types: deb\n# ", "Enabled: no\nTypes: deb\n# ");
         assert_eq!(mirror(&[("sources.list.d/debian.sources", &off)]), None);
-        assert_eq!(mirror(&[("sources.list.d/debian.sources.disabled", text)]), None);
+        assert_eq!(
+            mirror(&[("sources.list.d/debian.sources.disabled", text)]),
+            None
+        );
     }
 
     #[test]
@@ -206,7 +259,10 @@ deb http://mirror.example/debian-security bookworm-security main
 ";
         assert_eq!(mirror(&[("sources.list", text)]), expected(true));
         let own_key = "deb [signed-by=/k.gpg] http://mirror.example/debian stable main\n";
-        assert_eq!(mirror(&[("sources.list", own_key)]).unwrap().keyring, "/k.gpg");
+        assert_eq!(
+            mirror(&[("sources.list", own_key)]).unwrap().keyring,
+            "/k.gpg"
+        );
     }
 
     #[test]
@@ -220,7 +276,9 @@ deb http://mirror.example/debian-security bookworm-security main
 
     #[test]
     fn lines_are_for_the_release_that_is_built() {
-        let lines = expected(true).unwrap().lines("trixie", &["main".into(), "contrib".into()]);
+        let lines = expected(true)
+            .unwrap()
+            .lines("trixie", &["main".into(), "contrib".into()]);
         insta::assert_snapshot!(lines.join("\n"), @"
         deb http://mirror.example/debian trixie main contrib
         deb http://mirror.example/debian trixie-updates main contrib

@@ -51,15 +51,27 @@ pub struct Request<'a> {
 /// # Errors
 /// [`CatalogError::Unsupported`] if the entry has no bootstrap definition, [`CatalogError::NoMirror`],
 /// [`CatalogError::ToolMissing`], or the program's own words in [`CatalogError::ToolFailed`].
-pub async fn build(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progress) -> Result<Stored> {
+pub async fn build(
+    home: &Utf8Path,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Stored> {
     let entry = entry::by_name(request.name)?;
-    let bootstrap = entry.bootstrap.as_ref().ok_or_else(|| CatalogError::Unsupported {
-        name: entry.name.clone(),
-        what: format!("can't be built here; `ovenbird base pull {}` fetches the distribution's own", entry.name),
-    })?;
+    let bootstrap = entry
+        .bootstrap
+        .as_ref()
+        .ok_or_else(|| CatalogError::Unsupported {
+            name: entry.name.clone(),
+            what: format!(
+                "can't be built here; `ovenbird base pull {}` fetches the distribution's own",
+                entry.name
+            ),
+        })?;
     for program in PROGRAMS {
         if tool::find(program).is_none() {
-            return Err(CatalogError::ToolMissing { program: (*program).to_owned() });
+            return Err(CatalogError::ToolMissing {
+                program: (*program).to_owned(),
+            });
         }
     }
     let mirror = match request.mirror {
@@ -71,14 +83,26 @@ pub async fn build(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progre
         Some(version) => version,
         None => next_version(&shelf, &entry.name, bootstrap.major)?,
     };
-    if shelf.find(&entry.name, &VersionPattern::exactly(version))?.is_some() {
-        return Err(CatalogError::Exists { name: entry.name.clone(), version: version.to_string() });
+    if shelf
+        .find(&entry.name, &VersionPattern::exactly(version))?
+        .is_some()
+    {
+        return Err(CatalogError::Exists {
+            name: entry.name.clone(),
+            version: version.to_string(),
+        });
     }
 
     let staging = shelf.stage()?;
     let work = staging.folder().join("work");
     std::fs::create_dir(&work).map_err(CatalogError::io("create", work.clone()))?;
-    let build = Build { bootstrap, mirror, layout: Layout::new(&entry.name, &version, bootstrap.disk_mib), work, progress };
+    let build = Build {
+        bootstrap,
+        mirror,
+        layout: Layout::new(&entry.name, &version, bootstrap.disk_mib),
+        work,
+        progress,
+    };
 
     progress.stage("install packages");
     build.install().await?;
@@ -86,11 +110,20 @@ pub async fn build(home: &Utf8Path, request: &Request<'_>, progress: &dyn Progre
     let raw = build.assemble().await?;
     let disk = staging.folder().join("disk.qcow2");
     let mut convert = tool::command("qemu-img");
-    convert.args(["convert", "-f", "raw", "-O", "qcow2", raw.as_str(), disk.as_str()]);
+    convert.args([
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        raw.as_str(),
+        disk.as_str(),
+    ]);
     tool::run(convert, progress).await?;
     for file in ["kernel", "initrd"] {
         let target = staging.folder().join(file);
-        std::fs::rename(build.export().join(file), &target).map_err(CatalogError::io("create", target))?;
+        std::fs::rename(build.export().join(file), &target)
+            .map_err(CatalogError::io("create", target))?;
     }
     std::fs::remove_dir_all(&build.work).map_err(CatalogError::io("remove", build.work.clone()))?;
 
@@ -116,21 +149,35 @@ fn record_of(entry: &Entry, build: &Build<'_>, version: Version, digests: &FileD
         sha256: digests.sha256.hex().to_owned(),
         published_digest: None,
         origin: Origin::Built,
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string(),
         kernel: Some(DirectKernel {
             kernel: "kernel".into(),
             initrd: "initrd".into(),
-            cmdline: format!("root=UUID={} ro {}", build.layout.root_uuid, build.bootstrap.kernel_cmdline),
+            cmdline: format!(
+                "root=UUID={} ro {}",
+                build.layout.root_uuid, build.bootstrap.kernel_cmdline
+            ),
         }),
     }
 }
 
 fn next_version(shelf: &Shelf, name: &str, major: u64) -> Result<Version> {
     let today = jiff::Timestamp::now().strftime("%Y%m%d").to_string();
-    let today = today.parse().map_err(|_| CatalogError::BadVersion { text: today, wildcards: false })?;
+    let today = today.parse().map_err(|_| CatalogError::BadVersion {
+        text: today,
+        wildcards: false,
+    })?;
     let pattern = format!("{major}.{today}.x").parse()?;
-    let last = shelf.find(name, &pattern)?.map(|image| image.record.version.patch);
-    Ok(Version::new(major, today, last.map_or(0, |patch| patch.saturating_add(1))))
+    let last = shelf
+        .find(name, &pattern)?
+        .map(|image| image.record.version.patch);
+    Ok(Version::new(
+        major,
+        today,
+        last.map_or(0, |patch| patch.saturating_add(1)),
+    ))
 }
 
 /// One build's facts.
@@ -153,7 +200,11 @@ impl Build<'_> {
     }
 
     fn customize_hook(&self) -> String {
-        let Layout { root_uuid, esp_serial, .. } = &self.layout;
+        let Layout {
+            root_uuid,
+            esp_serial,
+            ..
+        } = &self.layout;
         let cmdline = &self.bootstrap.kernel_cmdline;
         // The script itself and not its path: in a user namespace the user's home may be out of reach.
         format!(
@@ -166,14 +217,21 @@ impl Build<'_> {
     async fn install(&self) -> Result<()> {
         let mut command = tool::command("mmdebstrap");
         command
-            .arg(if geteuid().is_root() { "--mode=root" } else { "--mode=unshare" })
+            .arg(if geteuid().is_root() {
+                "--mode=root"
+            } else {
+                "--mode=unshare"
+            })
             .args(["--variant=minbase", "--architectures=amd64", "--format=tar"])
             .arg(format!("--keyring={}", self.mirror.keyring))
             .arg(format!("--include={}", self.bootstrap.packages.join(",")))
             .arg(format!("--customize-hook={}", self.customize_hook()))
             .arg(&self.bootstrap.suite)
             .arg(self.archive().as_str())
-            .args(self.mirror.lines(&self.bootstrap.suite, &self.bootstrap.components))
+            .args(
+                self.mirror
+                    .lines(&self.bootstrap.suite, &self.bootstrap.components),
+            )
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C.UTF-8");
         if geteuid().is_root() {
@@ -187,7 +245,8 @@ impl Build<'_> {
     async fn assemble(&self) -> Result<Utf8PathBuf> {
         let raw = self.work.join("disk.raw");
         let file = File::create(&raw).map_err(CatalogError::io("create", raw.clone()))?;
-        file.set_len(self.layout.size()).map_err(CatalogError::io("grow", raw.clone()))?;
+        file.set_len(self.layout.size())
+            .map_err(CatalogError::io("grow", raw.clone()))?;
         self.partition(&raw).await?;
         self.populate(&raw).await?;
         self.place_boot_loaders(&raw)?;
@@ -196,11 +255,18 @@ impl Build<'_> {
 
     async fn partition(&self, raw: &Utf8Path) -> Result<()> {
         let script = self.work.join("partitions");
-        std::fs::write(&script, self.layout.sfdisk_script()).map_err(CatalogError::io("write", script.clone()))?;
+        std::fs::write(&script, self.layout.sfdisk_script())
+            .map_err(CatalogError::io("write", script.clone()))?;
         let mut shell = tool::command("sh");
         // The only way to hand sfdisk a script is its standard input.
-        shell.args(["-c", r#"exec "$1" --quiet --no-reread --no-tell-kernel "$2" < "$3""#, "sh"]);
-        shell.arg(tool::find("sfdisk").unwrap_or_else(|| "sfdisk".into())).args([raw.as_str(), script.as_str()]);
+        shell.args([
+            "-c",
+            r#"exec "$1" --quiet --no-reread --no-tell-kernel "$2" < "$3""#,
+            "sh",
+        ]);
+        shell
+            .arg(tool::find("sfdisk").unwrap_or_else(|| "sfdisk".into()))
+            .args([raw.as_str(), script.as_str()]);
         tool::run(shell, self.progress).await
     }
 
@@ -216,7 +282,12 @@ impl Build<'_> {
             unshare.args(["--map-root-user", "--map-auto", "--", "sh"]);
             unshare
         };
-        command.args([script.as_str(), self.archive().as_str(), tree.as_str(), self.export().as_str()]);
+        command.args([
+            script.as_str(),
+            self.archive().as_str(),
+            tree.as_str(),
+            self.export().as_str(),
+        ]);
         self.mke2fs(&mut command, &tree, raw);
         tool::run(command, self.progress).await
     }
@@ -226,10 +297,20 @@ impl Build<'_> {
         let offset = self.layout.root_offset();
         command
             .arg(tool::find("mke2fs").unwrap_or_else(|| "mke2fs".into()))
-            .args(["-q", "-F", "-t", "ext4", "-L", "root", "-b", "4096", "-I", "256", "-m", "1"])
+            .args([
+                "-q", "-F", "-t", "ext4", "-L", "root", "-b", "4096", "-I", "256", "-m", "1",
+            ])
             .args(["-O", FEATURES, "-U", &root_uuid.to_string()])
-            .args(["-E", &format!("offset={offset},hash_seed={root_uuid},root_owner=0:0")])
-            .args(["-d", tree.as_str(), raw.as_str(), &format!("{}k", self.layout.root_kib())]);
+            .args([
+                "-E",
+                &format!("offset={offset},hash_seed={root_uuid},root_owner=0:0"),
+            ])
+            .args([
+                "-d",
+                tree.as_str(),
+                raw.as_str(),
+                &format!("{}k", self.layout.root_kib()),
+            ]);
     }
 
     fn place_boot_loaders(&self, raw: &Utf8Path) -> Result<()> {
@@ -237,8 +318,17 @@ impl Build<'_> {
             let path = self.export().join(name);
             std::fs::read(&path).map_err(CatalogError::io("read", path))
         };
-        let esp = esp::image(&self.export().join("esp"), layout::ESP_BYTES, self.layout.esp_serial)?;
-        let stages = grub::place(&read("boot.img")?, &read("core.img")?, layout::BIOS_START, layout::BIOS_SECTORS)?;
+        let esp = esp::image(
+            &self.export().join("esp"),
+            layout::ESP_BYTES,
+            self.layout.esp_serial,
+        )?;
+        let stages = grub::place(
+            &read("boot.img")?,
+            &read("core.img")?,
+            layout::BIOS_START,
+            layout::BIOS_SECTORS,
+        )?;
         let write = || -> std::io::Result<()> {
             let mut disk = OpenOptions::new().write(true).open(raw)?;
             disk.write_all(&stages.boot_code)?;

@@ -1,0 +1,264 @@
+//! From any reader to one or several files, in one pass over the source.
+//!
+//! The source is walked by its allocation map in blocks of 1 MiB. Workers read, find zeros, hash and compress; one
+//! thread writes, in order. Runs of zeros never leave the map.
+
+mod block;
+mod target;
+mod units;
+mod writer;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+pub(crate) use block::{BLOCK, Block, Encoding, PIECE};
+pub use target::{Profile, QcowCompression, Target};
+pub(crate) use units::{Unit, Units};
+pub(crate) use writer::{Sequential, Writer, write_at};
+
+use self::block::{Encoder, Pool};
+use crate::bytes::len64;
+use crate::digest::{DiskDigest, TreeHash, disk_digest};
+use crate::error::Context;
+use crate::output::{TemporaryFile, hash_file};
+use crate::{DiskReader, Error, NoProgress, OpenOptions, Progress, Result, Sha256Digest, pipeline};
+
+/// How to convert.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// Worker threads; 0 takes every core. The bytes that come out do not depend on it.
+    pub threads: usize,
+    /// Flush to stable storage before the file gets its name.
+    pub durable: bool,
+    /// Compute the SHA-256 of each file. Of a raw disk this hashes every zero, which takes longer than writing it.
+    pub sha256: bool,
+    /// Read each file back and compare its disk digest with the source's before it gets its name.
+    pub verify: bool,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            durable: true,
+            sha256: true,
+            verify: true,
+        }
+    }
+}
+
+/// A written file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest, when it was asked for.
+    pub sha256: Option<Sha256Digest>,
+    /// Identity of the virtual disk, the same in every format.
+    pub disk_digest: DiskDigest,
+}
+
+/// Writes a disk to one file. It appears under its name when it is whole (and verified, when that is asked for).
+pub fn convert(
+    reader: &dyn DiskReader,
+    target: &Target,
+    options: &ConvertOptions,
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<Written> {
+    let written = convert_many(
+        reader,
+        &[(target.clone(), path.to_owned())],
+        options,
+        progress,
+    )?;
+    written
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::invalid("no output"))
+}
+
+/// Writes a disk to several files in one pass over the source. Either all of them appear or none.
+pub fn convert_many(
+    reader: &dyn DiskReader,
+    outputs: &[(Target, PathBuf)],
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Written>> {
+    let size = reader.virtual_size();
+    let mut files = Vec::new();
+    for (target, path) in outputs {
+        target
+            .check(size)
+            .context_with(|| path.display().to_string())?;
+        files.push(TemporaryFile::create(path)?);
+    }
+    let mut hashes = Vec::new();
+    let digest = {
+        let mut writers = Vec::new();
+        for ((target, path), file) in outputs.iter().zip(&files) {
+            writers.push(target.writer(file.file(), path, size, options.sha256)?);
+        }
+        let digest = run(reader, &mut writers, options, progress)?;
+        for ((mut writer, file), (_, path)) in writers.into_iter().zip(&files).zip(outputs) {
+            let known = writer
+                .finish(&digest)
+                .context_with(|| path.display().to_string())?;
+            hashes.push((known, file));
+        }
+        digest
+    };
+    let mut finished = Vec::new();
+    for ((known, file), (target, path)) in hashes.into_iter().zip(outputs) {
+        let (bytes, sha256) = settle(file, target, known, &digest, options)
+            .context_with(|| path.display().to_string())?;
+        finished.push(Written {
+            path: path.clone(),
+            bytes,
+            sha256,
+            disk_digest: digest,
+        });
+    }
+    for file in files {
+        file.commit(options.durable)?;
+    }
+    Ok(finished)
+}
+
+/// Hashes and verifies what was written, both at once.
+fn settle(
+    file: &TemporaryFile,
+    target: &Target,
+    known: Option<Sha256Digest>,
+    digest: &DiskDigest,
+    options: &ConvertOptions,
+) -> Result<(u64, Option<Sha256Digest>)> {
+    let length = file
+        .file()
+        .metadata()
+        .map_err(|e| Error::io("read metadata", e))?
+        .len();
+    thread::scope(|scope| {
+        let hash =
+            (options.sha256 && known.is_none()).then(|| scope.spawn(|| hash_file(file.file())));
+        if options.verify {
+            verify(file.path(), target, digest)?;
+        }
+        let sha256 = match hash.map(thread::ScopedJoinHandle::join) {
+            Some(Ok(hash)) => Some(hash?.1),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => known,
+        };
+        Ok((length, sha256))
+    })
+}
+
+fn verify(path: &Path, target: &Target, wanted: &DiskDigest) -> Result<()> {
+    let options = OpenOptions::new().no_backing();
+    let reader = match target.format() {
+        Some(format) => crate::open_with(path, &options.format(format))?,
+        None => crate::ova::open_disk(path)?,
+    };
+    let found = disk_digest(&*reader, &NoProgress)?;
+    if found != *wanted {
+        return Err(Error::invalid(format!(
+            "read back, the disk's digest is {found}, not {wanted}"
+        )));
+    }
+    Ok(())
+}
+
+/// Writes a disk to a sink that cannot seek: raw, VMDK and fixed VHD, whose bytes come in order.
+pub fn stream(
+    reader: &dyn DiskReader,
+    target: &Target,
+    options: &ConvertOptions,
+    sink: &mut (dyn Write + Send),
+    progress: &dyn Progress,
+) -> Result<(u64, Sha256Digest, DiskDigest)> {
+    let size = reader.virtual_size();
+    target.check(size)?;
+    let sequential = Sequential::stream(sink);
+    let mut writers = vec![target.stream_writer(sequential, size)?];
+    let digest = run(reader, &mut writers, options, progress)?;
+    let mut hashing = None;
+    let mut bytes = 0;
+    for writer in &mut writers {
+        hashing = writer.finish(&digest)?;
+        bytes = writer.position();
+    }
+    let hash = hashing.ok_or_else(|| Error::invalid("a stream without a digest"))?;
+    Ok((bytes, hash, digest))
+}
+
+/// The pass over the source.
+fn run(
+    reader: &dyn DiskReader,
+    writers: &mut [Box<dyn Writer + '_>],
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<DiskDigest> {
+    let size = reader.virtual_size();
+    progress.begin(size);
+    let threads = if options.threads == 0 {
+        pipeline::default_threads()
+    } else {
+        options.threads
+    };
+    let mut encodings: Vec<Encoding> = writers.iter().map(|w| w.encoding()).collect();
+    encodings.sort();
+    encodings.dedup();
+    let pool = Pool::default();
+    let mut tree = TreeHash::default();
+    pipeline::ordered(
+        threads,
+        Units::new(reader),
+        || {
+            let mut encoder = Encoder::new(&encodings);
+            let pool = &pool;
+            move |unit| match unit {
+                Unit::Zeros { first, count } => Ok(Step::Zeros { first, count }),
+                Unit::Block(number) => encoder.encode(reader, number, pool).map(Step::Block),
+            }
+        },
+        |step| {
+            if progress.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            match step {
+                Step::Zeros { first, count } => {
+                    for writer in writers.iter_mut() {
+                        writer.zeros(first, count)?;
+                    }
+                    tree.push_zeros(count);
+                    progress.advance((count * BLOCK).min(size - first * BLOCK));
+                }
+                Step::Block(block) => {
+                    for writer in writers.iter_mut() {
+                        writer.block(&block)?;
+                    }
+                    tree.push(block.leaf);
+                    progress.advance(len64(block.data.len()));
+                    pool.give(block);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    Ok(tree.finish(size))
+}
+
+enum Step {
+    Zeros { first: u64, count: u64 },
+    Block(Block),
+}
+
+/// Makes a file of a length, as a hole.
+pub(crate) fn set_length(file: &File, length: u64) -> Result<()> {
+    file.set_len(length)
+        .map_err(|e| Error::io(format_args!("grow the file to {length} bytes"), e))
+}

@@ -1,0 +1,5 @@
+//! Integration tests: real tools make the fixtures and judge the results.
+
+mod fixtures;
+mod formats;
+mod oci;
