@@ -1,7 +1,9 @@
 //! The command line: one file for each verb.
 
+pub mod base;
 pub mod build;
 pub mod completions;
+pub mod doctor;
 pub mod image;
 pub mod logs;
 pub mod printer;
@@ -52,6 +54,8 @@ pub struct Global {
 enum Verb {
     /// Bake an image from a recipe
     Build(build::Args),
+    /// List, pull, build, import and remove base images
+    Base(base::Args),
     /// Check recipes and component documents without baking
     Validate(validate::Args),
     /// Look at finished images and past builds
@@ -60,6 +64,8 @@ enum Verb {
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
     Logs(logs::Args),
+    /// Say what this machine has and what to install
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::CompletionArgs),
     /// Write man pages to a folder
@@ -114,6 +120,8 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let result = runtime.block_on(async {
         match cli.verb {
             Verb::Build(args) => build::run(args, &session).await,
+            Verb::Base(args) => base::run(args, &session).await,
+            Verb::Doctor(args) => doctor::run(&args, &session).await,
             Verb::Image(args) => image::run(args, &session),
             Verb::Ssh(args) => ssh::run(&args, &session),
             Verb::Logs(args) => logs::run(args, &session).await,

@@ -1,0 +1,49 @@
+# The ways to build, test and try Ovenbird. `make setup` is part of those that need it.
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+OVENBIRD = target/release/ovenbird
+TEST_HOME = target/ovenbird-test/home
+
+.PHONY: help setup setup-bench build demo test test-base bench lint install
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+setup: ## Install what this machine lacks, through its package manager
+	@.ci/setup
+
+setup-bench: ## The same, with the rivals that the benchmarks run
+	@.ci/setup bench
+
+build: ## Build the release binary
+	$(CARGO) build --release
+
+demo: setup build ## Bake, test and deliver a machine image, from nothing
+	$(OVENBIRD) base build debian-12 --if-missing
+	$(OVENBIRD) build recipes/demo.yml
+
+# Tests that boot a guest share one base image. It is built once and stays, as long as target/ does.
+test-base: ## Build the base image that the tests share
+	$(CARGO) run --quiet --package ovenbird -- --home $(TEST_HOME) base build debian-12 --if-missing
+
+test: setup test-base ## Run all tests, those that boot guests too
+	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --workspace
+
+bench: setup-bench build ## Run the benchmarks, rivals side by side
+	$(CARGO) bench
+
+lint: ## Check format, lints, documentation and dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --workspace check
+
+install: build ## Install binary, man pages and completions below PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 755 $(OVENBIRD) $(DESTDIR)$(PREFIX)/bin/ovenbird
+	$(OVENBIRD) man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(OVENBIRD) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ovenbird
+	$(OVENBIRD) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovenbird

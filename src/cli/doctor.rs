@@ -1,0 +1,505 @@
+//! `ovenbird doctor`: what this machine has, and what to install for what it has not.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Session;
+use crate::catalog::bootstrap::mirror::Mirror;
+use crate::error::{Failure, Result};
+use crate::machine::{Arch, Host, firmware};
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Do not run the accelerator's probe
+    #[arg(long)]
+    no_probe: bool,
+}
+
+/// What a prerequisite is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Purpose {
+    /// Without it nothing works.
+    Bake,
+    /// `base build`.
+    BuildBase,
+    /// Images that boot by UEFI.
+    Uefi,
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bake => "every bake",
+            Self::BuildBase => "ovenbird base build",
+            Self::Uefi => "guests with UEFI",
+        }
+    }
+}
+
+/// The families of distributions whose packages we can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Family {
+    Debian,
+    Fedora,
+    Suse,
+    Alpine,
+    Arch,
+    MacOs,
+    Unknown,
+}
+
+impl Family {
+    fn of_this_machine() -> Self {
+        if cfg!(target_os = "macos") {
+            return Self::MacOs;
+        }
+        let files = ["/etc/os-release", "/usr/lib/os-release"];
+        let text = files
+            .iter()
+            .find_map(|file| std::fs::read_to_string(file).ok());
+        Self::of_os_release(&text.unwrap_or_default())
+    }
+
+    fn of_os_release(text: &str) -> Self {
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .unwrap_or_default()
+                .trim_matches('"')
+        };
+        // The distribution's own id first, then its relatives from the nearest to the farthest.
+        value("ID")
+            .split_whitespace()
+            .chain(value("ID_LIKE").split_whitespace())
+            .map(|id| match id {
+                "debian" | "ubuntu" => Self::Debian,
+                "fedora" | "rhel" | "centos" | "amzn" => Self::Fedora,
+                "suse" | "opensuse" | "sles" => Self::Suse,
+                "alpine" => Self::Alpine,
+                "arch" => Self::Arch,
+                _ => Self::Unknown,
+            })
+            .find(|family| *family != Self::Unknown)
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// The command that installs packages.
+    const fn install(self) -> &'static str {
+        match self {
+            Self::Debian => "apt-get install",
+            Self::Fedora => "dnf install",
+            Self::Suse => "zypper install",
+            Self::Alpine => "apk add",
+            Self::Arch => "pacman -S",
+            Self::MacOs => "brew install",
+            Self::Unknown => "install",
+        }
+    }
+}
+
+/// A program that we run, and where it comes from.
+struct Need {
+    program: &'static str,
+    /// What makes it print its version.
+    version: &'static [&'static str],
+    purpose: Purpose,
+    /// Packages by family: Debian, Fedora, SUSE, Alpine, Arch, macOS. Empty where there is none.
+    packages: [&'static str; 6],
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        program: "qemu-img",
+        version: &["--version"],
+        purpose: Purpose::Bake,
+        packages: [
+            "qemu-utils",
+            "qemu-img",
+            "qemu-tools",
+            "qemu-img",
+            "qemu-img",
+            "qemu",
+        ],
+    },
+    Need {
+        program: "mmdebstrap",
+        version: &["--version"],
+        purpose: Purpose::BuildBase,
+        packages: ["mmdebstrap", "mmdebstrap", "", "", "", ""],
+    },
+    Need {
+        program: "mke2fs",
+        version: &["-V"],
+        purpose: Purpose::BuildBase,
+        packages: [
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+            "e2fsprogs",
+        ],
+    },
+    Need {
+        program: "sfdisk",
+        version: &["--version"],
+        purpose: Purpose::BuildBase,
+        packages: [
+            "fdisk",
+            "util-linux",
+            "util-linux",
+            "sfdisk",
+            "util-linux",
+            "",
+        ],
+    },
+    Need {
+        program: "tar",
+        version: &["--version"],
+        purpose: Purpose::BuildBase,
+        packages: ["tar", "tar", "tar", "tar", "tar", ""],
+    },
+];
+
+/// The emulator and the UEFI images, found by the machine room itself.
+const QEMU_PACKAGES: [&str; 6] = [
+    "qemu-system-x86",
+    "qemu-system-x86-core",
+    "qemu-x86",
+    "qemu-system-x86_64",
+    "qemu-system-x86",
+    "qemu",
+];
+const UEFI_PACKAGES: [&str; 6] = [
+    "ovmf",
+    "edk2-ovmf",
+    "qemu-ovmf-x86_64",
+    "ovmf",
+    "edk2-ovmf",
+    "qemu",
+];
+
+fn package(family: Family, packages: &[&'static str; 6]) -> Option<&'static str> {
+    let index = match family {
+        Family::Debian => 0,
+        Family::Fedora => 1,
+        Family::Suse => 2,
+        Family::Alpine => 3,
+        Family::Arch => 4,
+        Family::MacOs => 5,
+        Family::Unknown => return None,
+    };
+    Some(packages[index]).filter(|name| !name.is_empty())
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    name: String,
+    purpose: Purpose,
+    found: bool,
+    /// Version or explanation.
+    detail: String,
+    /// The command that would put it right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn found(name: &str, purpose: Purpose, detail: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            purpose,
+            found: true,
+            detail,
+            fix: None,
+        }
+    }
+
+    fn missing(name: &str, purpose: Purpose, detail: String, fix: Option<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            purpose,
+            found: false,
+            detail,
+            fix,
+        }
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`FailureKind::Environment`](crate::error::FailureKind::Environment) if a bake could not work.
+pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
+    let family = Family::of_this_machine();
+    let mut findings = vec![emulator(family, args, session).await];
+    findings.push(uefi(family));
+    findings.extend(NEEDS.iter().map(|need| program(need, family)));
+    findings.push(package_source());
+    findings.extend(namespaces());
+    let broken: Vec<&Finding> = findings.iter().filter(|finding| !finding.found).collect();
+
+    let printer = session.printer;
+    printer.value(&json!({
+        "family": family,
+        "home": session.home.path(),
+        "ready": broken.iter().all(|finding| finding.purpose != Purpose::Bake),
+        "findings": findings,
+    }));
+    let mut rows = vec![["", "NEEDED FOR", "WHAT", ""].map(str::to_owned).to_vec()];
+    rows.extend(findings.iter().map(|finding| {
+        let mark = if finding.found { "ok" } else { "MISSING" };
+        vec![
+            mark.to_owned(),
+            finding.purpose.as_str().to_owned(),
+            finding.name.clone(),
+            finding.detail.clone(),
+        ]
+    }));
+    printer.table(&rows);
+    for fix in fixes(&broken, family) {
+        printer.line(format!("to fix: {fix}"));
+    }
+    let fatal: Vec<&str> = broken
+        .iter()
+        .filter(|finding| finding.purpose == Purpose::Bake)
+        .map(|finding| finding.name.as_str())
+        .collect();
+    if fatal.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::environment(format!(
+        "this machine can't bake yet: {} missing",
+        fatal.join(", ")
+    )))
+}
+
+/// One command for all packages, then what is not a package.
+fn fixes(broken: &[&Finding], family: Family) -> Vec<String> {
+    let (packages, others): (Vec<&str>, Vec<&str>) = broken
+        .iter()
+        .filter_map(|finding| finding.fix.as_deref())
+        .partition(|fix| !fix.contains(' '));
+    let mut packages = packages;
+    packages.dedup();
+    let install =
+        (!packages.is_empty()).then(|| format!("{} {}", family.install(), packages.join(" ")));
+    install
+        .into_iter()
+        .chain(others.into_iter().map(str::to_owned))
+        .collect()
+}
+
+async fn emulator(family: Family, args: &Args, session: &Session) -> Finding {
+    let name = "qemu-system-x86_64";
+    let fix = || package(family, &QEMU_PACKAGES).map(str::to_owned);
+    let qemu = match crate::machine::Qemu::find(Arch::X86_64) {
+        Ok(qemu) => qemu,
+        Err(failure) => return Finding::missing(name, Purpose::Bake, failure.chain(), fix()),
+    };
+    if args.no_probe {
+        return Finding::found(name, Purpose::Bake, qemu.version.to_string());
+    }
+    match Host::find(Arch::X86_64, None, &session.home.cache()).await {
+        Ok(host) => {
+            let detail = format!(
+                "{}, accelerator {}: {}",
+                qemu.version,
+                host.accelerator(),
+                host.verdict.reason
+            );
+            Finding::found(name, Purpose::Bake, detail)
+        }
+        Err(failure) => Finding::missing(name, Purpose::Bake, failure.chain(), fix()),
+    }
+}
+
+fn uefi(family: Family) -> Finding {
+    let name = "UEFI firmware";
+    match firmware::find_uefi(Arch::X86_64) {
+        Ok(image) => Finding::found(name, Purpose::Uefi, image.code.to_string()),
+        Err(failure) => Finding::missing(
+            name,
+            Purpose::Uefi,
+            failure.chain(),
+            package(family, &UEFI_PACKAGES).map(str::to_owned),
+        ),
+    }
+}
+
+fn program(need: &Need, family: Family) -> Finding {
+    match version_of(need.program, need.version) {
+        Some(version) => Finding::found(need.program, need.purpose, version),
+        None => {
+            let package = package(family, &need.packages);
+            let detail = match package {
+                Some(package) => format!("in the package {package}"),
+                None => "no package of this system has it".to_owned(),
+            };
+            Finding::missing(
+                need.program,
+                need.purpose,
+                detail,
+                package.map(str::to_owned),
+            )
+        }
+    }
+}
+
+/// The first line with a digit that a program prints when asked for its version, without the legal notes.
+fn version_of(program: &str, arguments: &[&str]) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .args(arguments)
+        // A plain user's path leaves out the folders of mke2fs and sfdisk.
+        .env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"))
+        .stdin(Stdio::null())
+        .output()
+        .or_else(|_| {
+            Command::new(format!("/usr/sbin/{program}"))
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+        })
+        .ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Some(
+        text.lines()
+            .find(|line| line.bytes().any(|b| b.is_ascii_digit()))
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+    )
+}
+
+fn package_source() -> Finding {
+    let name = "a mirror of Debian";
+    match Mirror::of_this_machine() {
+        Ok(mirror) if !mirror.keyring.exists() => Finding::missing(
+            name,
+            Purpose::BuildBase,
+            format!("its keys are missing: {}", mirror.keyring),
+            Some("debian-archive-keyring".into()),
+        ),
+        Ok(mirror) => Finding::found(name, Purpose::BuildBase, mirror.archive),
+        Err(_) => Finding::missing(
+            name,
+            Purpose::BuildBase,
+            "apt is not set up with one".into(),
+            Some("name one: ovenbird base build --mirror URL".into()),
+        ),
+    }
+}
+
+/// What an unprivileged user needs to install packages into a tree; root needs nothing.
+fn namespaces() -> Option<Finding> {
+    if nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let name = "user namespaces";
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .ok()
+        .flatten()?
+        .name;
+    let owns = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines()
+            .any(|line| line.split(':').next() == Some(user.as_str()))
+    };
+    if !owns("/etc/subuid") || !owns("/etc/subgid") {
+        let fix = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}");
+        return Some(Finding::missing(
+            name,
+            Purpose::BuildBase,
+            format!("{user} has no range in /etc/subuid and /etc/subgid"),
+            Some(fix),
+        ));
+    }
+    let works = Command::new("unshare")
+        .args(["--map-root-user", "--map-auto", "--", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    Some(if works {
+        Finding::found(name, Purpose::BuildBase, format!("usable by {user}"))
+    } else {
+        Finding::missing(
+            name,
+            Purpose::BuildBase,
+            "unshare --map-auto fails: util-linux older than 2.38, no newuidmap, or forbidden by the kernel".into(),
+            Some("uidmap".into()),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families() {
+        let table = [
+            ("ID=debian\n", Family::Debian),
+            ("ID=\"ubuntu\"\nID_LIKE=debian\n", Family::Debian),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Family::Debian),
+            (
+                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
+                Family::Fedora,
+            ),
+            (
+                "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n",
+                Family::Suse,
+            ),
+            ("ID=alpine\n", Family::Alpine),
+            ("ID=nixos\n", Family::Unknown),
+            ("", Family::Unknown),
+        ];
+        for (text, family) in table {
+            assert_eq!(Family::of_os_release(text), family, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_command_for_all_packages() {
+        let finding =
+            |fix: &str| Finding::missing("x", Purpose::Bake, String::new(), Some(fix.into()));
+        let broken = [
+            finding("ovmf"),
+            finding("usermod --add-subuids 1-2 me"),
+            finding("qemu-utils"),
+        ];
+        let broken: Vec<&Finding> = broken.iter().collect();
+        assert_eq!(
+            fixes(&broken, Family::Debian),
+            [
+                "apt-get install ovmf qemu-utils",
+                "usermod --add-subuids 1-2 me"
+            ]
+        );
+        assert!(fixes(&[], Family::Debian).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there() {
+        let need = Need {
+            program: "no-such-program-anywhere",
+            version: &["--version"],
+            purpose: Purpose::BuildBase,
+            packages: ["some-package", "", "", "", "", ""],
+        };
+        let finding = program(&need, Family::Debian);
+        assert!(!finding.found);
+        assert_eq!(finding.fix.as_deref(), Some("some-package"));
+        assert_eq!(program(&need, Family::MacOs).fix, None);
+    }
+}
