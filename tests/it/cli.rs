@@ -4,7 +4,9 @@ use crate::setup;
 
 /// A recipe with the shared base and one component.
 pub fn recipe(extra: &str) -> String {
-    format!("kind: ImageRecipe\nname: web server\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n- path: c.yml\n{extra}")
+    format!(
+        "kind: ImageRecipe\nname: web server\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n- path: c.yml\n{extra}"
+    )
 }
 
 /// Paths of this run are replaced, so that the rest can be a snapshot.
@@ -15,8 +17,14 @@ fn normalised(text: &str, setup: &setup::Setup) -> String {
 #[test]
 fn a_misspelt_key_is_named_with_place_and_suggestion() {
     let setup = setup::empty();
-    setup.file("c.yml", "schemaVersion: 1.0\nphases: [{name: build, steps: []}]\n");
-    setup.file("r.yml", &recipe("workingDirektory: /tmp\nlocal: {memory: lots, outputs: [rawr]}\n"));
+    setup.file(
+        "c.yml",
+        "schemaVersion: 1.0\nphases: [{name: build, steps: []}]\n",
+    );
+    setup.file(
+        "r.yml",
+        &recipe("workingDirektory: /tmp\nlocal: {memory: lots, outputs: [rawr]}\n"),
+    );
     let ran = setup.run(&["build", "r.yml"]).expect(3);
     insta::assert_snapshot!(normalised(&ran.stderr, &setup));
     setup.assert_nothing_left();
@@ -36,7 +44,9 @@ fn validate_shows_every_problem_of_a_component() {
 #[test]
 fn everything_that_we_ship_is_valid() {
     let setup = setup::empty();
-    let files = setup::find(&setup::source("recipes"), &|path| path.extension() == Some("yml"));
+    let files = setup::find(&setup::source("recipes"), &|path| {
+        path.extension() == Some("yml")
+    });
     assert!(files.len() >= 4, "{files:?}");
     for file in files {
         setup.run(&["validate", file.as_str()]).expect(0);
@@ -72,9 +82,16 @@ fn unknown_parameters_are_named() {
         "c.yml",
         "schemaVersion: 1.0\nparameters: [{Greeting: {type: string, default: hi}}]\nphases: [{name: build, steps: [{name: a, action: ExecuteBash, inputs: {commands: ['echo {{ Greeting }}']}}]}]\n",
     );
-    setup.file("r.yml", &recipe("").replace("- path: c.yml", "- path: c.yml\n  parameters: [{name: Greting, value: [x]}]"));
+    setup.file(
+        "r.yml",
+        &recipe("").replace(
+            "- path: c.yml",
+            "- path: c.yml\n  parameters: [{name: Greting, value: [x]}]",
+        ),
+    );
     let ran = setup.run(&["build", "r.yml"]).expect(3);
-    ran.says("no parameter `Greting`").says("did you mean `Greeting`?");
+    ran.says("no parameter `Greting`")
+        .says("did you mean `Greeting`?");
 }
 
 #[test]
@@ -85,7 +102,12 @@ fn completions_and_man_pages_cover_every_verb() {
         assert!(ran.stdout.contains("ovenbird") && ran.stdout.contains("validate"));
     }
     setup.run(&["man", "man"]).expect(0);
-    for page in ["ovenbird.1", "ovenbird-build.1", "ovenbird-image.1", "ovenbird-base.1"] {
+    for page in [
+        "ovenbird.1",
+        "ovenbird-build.1",
+        "ovenbird-image.1",
+        "ovenbird-base.1",
+    ] {
         assert!(setup.path().join("man").join(page).is_file(), "{page}");
     }
 }
@@ -93,9 +115,22 @@ fn completions_and_man_pages_cover_every_verb() {
 #[test]
 fn an_empty_home_has_no_images() {
     let setup = setup::empty();
-    assert_eq!(setup.run(&["image", "list"]).expect(0).stdout, "no images\n");
-    assert_eq!(setup.run(&["image", "list", "--json"]).expect(0).stdout.trim(), "[]");
-    setup.run(&["image", "show", "nothing"]).expect(3).says("no image `nothing`");
+    assert_eq!(
+        setup.run(&["image", "list"]).expect(0).stdout,
+        "no images\n"
+    );
+    assert_eq!(
+        setup
+            .run(&["image", "list", "--json"])
+            .expect(0)
+            .stdout
+            .trim(),
+        "[]"
+    );
+    setup
+        .run(&["image", "show", "nothing"])
+        .expect(3)
+        .says("no image `nothing`");
 }
 
 #[test]
@@ -104,12 +139,18 @@ fn the_probe_decides_within_seconds_and_remembers() {
     let first = setup.run(&["doctor", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
     let verdict = &report["accelerator"];
-    assert!(["kvm", "hvf", "tcg"].contains(&verdict["accelerator"].as_str().unwrap()), "{report}");
+    assert!(
+        ["kvm", "hvf", "tcg"].contains(&verdict["accelerator"].as_str().unwrap()),
+        "{report}"
+    );
     assert!(!verdict["reason"].as_str().unwrap().is_empty());
     // Remembered: the file is there, and changing it changes what the next run says.
-    let file = setup::find(&setup.home(), &|path| path.file_name().is_some_and(|name| name.starts_with("accelerator-")))
-        .pop()
-        .expect("the verdict is remembered");
+    let file = setup::find(&setup.home(), &|path| {
+        path.file_name()
+            .is_some_and(|name| name.starts_with("accelerator-"))
+    })
+    .pop()
+    .expect("the verdict is remembered");
     let text = std::fs::read_to_string(&file).unwrap();
     let mut remembered: serde_json::Value = serde_json::from_str(&text).unwrap();
     remembered["reason"] = "remembered".into();

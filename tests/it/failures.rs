@@ -27,8 +27,15 @@ fn base_with_cmdline(setup: &Setup, extra: &str) {
     let shared = setup.home().join("bases");
     let source = std::fs::canonicalize(&shared).unwrap();
     std::fs::remove_file(&shared).unwrap();
-    let source = camino::Utf8PathBuf::try_from(source).unwrap().join("debian-12");
-    let version = source.read_dir_utf8().unwrap().flatten().find(|entry| entry.path().join("base.json").is_file()).unwrap();
+    let source = camino::Utf8PathBuf::try_from(source)
+        .unwrap()
+        .join("debian-12");
+    let version = source
+        .read_dir_utf8()
+        .unwrap()
+        .flatten()
+        .find(|entry| entry.path().join("base.json").is_file())
+        .unwrap();
     let target = shared.join("debian-12").join(version.file_name());
     std::fs::create_dir_all(&target).unwrap();
     for entry in version.path().read_dir_utf8().unwrap().flatten() {
@@ -51,29 +58,58 @@ fn guest_component_that_fails_in_build_can_be_kept_and_looked_at() {
     let setup = setup::with_base();
     setup.file("c.yml", &failing("build"));
     setup.file("r.yml", &recipe(""));
-    let ran = setup.run(&["build", "r.yml", "--on-error", "keep"]).expect(6);
+    let ran = setup
+        .run(&["build", "r.yml", "--on-error", "keep"])
+        .expect(6);
     ran.says("component trouble, phase build, step Breaks")
         .says("very sorry")
         .says("the guest is kept; log in with:");
     // The guest outlives the build, and the printed line lets us in.
     let inside = setup.run(&["ssh", "--", "cat", "/etc/hostname"]).expect(0);
     assert_eq!(inside.stdout.trim(), "ovenbird-build");
-    let line = ran.stderr.lines().find(|line| line.trim_start().contains("ssh -F")).unwrap();
+    let line = ran
+        .stderr
+        .lines()
+        .find(|line| line.trim_start().contains("ssh -F"))
+        .unwrap();
     let line = line[line.find("ssh -F").unwrap()..].to_owned();
-    let shell = Command::new("sh").arg("-c").arg(format!("{line} true")).stdin(Stdio::null()).output().unwrap();
-    assert!(shell.status.success(), "{line}: {}", String::from_utf8_lossy(&shell.stderr));
+    let shell = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{line} true"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        shell.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&shell.stderr)
+    );
     // The logs were copied out although it failed.
-    let logs = setup.run(&["logs", "web-server", "--files"]).expect(0).stdout;
-    assert!(logs.contains("detailedoutput.json") && logs.contains("console.log"), "{logs}");
-    let shown = setup.run(&["image", "show", "web server", "--json"]).expect(0).stdout;
+    let logs = setup
+        .run(&["logs", "web-server", "--files"])
+        .expect(0)
+        .stdout;
+    assert!(
+        logs.contains("detailedoutput.json") && logs.contains("console.log"),
+        "{logs}"
+    );
+    let shown = setup
+        .run(&["image", "show", "web server", "--json"])
+        .expect(0)
+        .stdout;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["image"]["state"], "FAILED");
     setup.run(&["image", "rm", "web-server/1.0.0/1"]).expect(0);
     wait_for("the kept guest's end", Duration::from_secs(10), || {
-        qemu_processes(setup.home().as_str()).is_empty().then_some(())
+        qemu_processes(setup.home().as_str())
+            .is_empty()
+            .then_some(())
     });
     setup.assert_nothing_left();
-    assert_eq!(setup.run(&["image", "list"]).expect(0).stdout, "no images\n");
+    assert_eq!(
+        setup.run(&["image", "list"]).expect(0).stdout,
+        "no images\n"
+    );
 }
 
 #[test]
@@ -88,7 +124,8 @@ fn guest_component_that_runs_too_long_is_ended() {
     );
     setup.file("r.yml", &recipe(""));
     let ran = setup.run(&["build", "r.yml"]).expect(6);
-    ran.says("component trouble, phase build, step Sleeps").says("5");
+    ran.says("component trouble, phase build, step Sleeps")
+        .says("5");
     setup.assert_nothing_left();
 }
 
@@ -98,9 +135,13 @@ fn guest_component_that_fails_in_test_fails_the_image() {
     setup.file("c.yml", &failing("test"));
     setup.file("r.yml", &recipe("local: {outputs: [raw]}\n"));
     let ran = setup.run(&["build", "r.yml"]).expect(7);
-    ran.says("component trouble, phase test, step Breaks").says("very sorry");
+    ran.says("component trouble, phase test, step Breaks")
+        .says("very sorry");
     setup.assert_nothing_left();
-    assert!(!setup.home().join("images/web-server/1.0.0/1").exists(), "a failed image is not delivered");
+    assert!(
+        !setup.home().join("images/web-server/1.0.0/1").exists(),
+        "a failed image is not delivered"
+    );
 }
 
 #[test]
@@ -110,7 +151,9 @@ fn guest_that_panics_at_boot_is_told_by_its_console() {
     setup.file("c.yml", &failing("build"));
     setup.file("r.yml", &recipe(""));
     let ran = setup.run(&["build", "r.yml"]).expect(5);
-    ran.says("the guest's kernel panicked").says("last lines of the console").says("Kernel panic");
+    ran.says("the guest's kernel panicked")
+        .says("last lines of the console")
+        .says("Kernel panic");
     setup.assert_nothing_left();
 }
 
@@ -124,7 +167,9 @@ fn started(setup: &Setup) -> (std::process::Child, u32) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let qemu = wait_for("QEMU", LONG, || qemu_processes(setup.home().as_str()).first().copied());
+    let qemu = wait_for("QEMU", LONG, || {
+        qemu_processes(setup.home().as_str()).first().copied()
+    });
     // The control socket is connected a moment later.
     std::thread::sleep(Duration::from_secs(2));
     (child, qemu)
@@ -163,7 +208,9 @@ fn guest_dies_with_a_killed_ovenbird_and_the_next_run_clears_up() {
     child.kill().unwrap();
     child.wait().unwrap();
     wait_for("the orphan's end", Duration::from_secs(10), || {
-        qemu_processes(setup.home().as_str()).is_empty().then_some(())
+        qemu_processes(setup.home().as_str())
+            .is_empty()
+            .then_some(())
     });
     // The next build notices; it fails early here, since its recipe has become unreadable.
     setup.file("r.yml", "kind: ImageRecipe\n");
@@ -171,5 +218,8 @@ fn guest_dies_with_a_killed_ovenbird_and_the_next_run_clears_up() {
     ran.says("cleared what the dead build of web server/1.0.0/1 had left");
     setup.assert_nothing_left();
     let list = setup.run(&["image", "list", "--json"]).expect(0).stdout;
-    assert!(list.contains("\"FAILED\"") && list.contains("the build's process ended"), "{list}");
+    assert!(
+        list.contains("\"FAILED\"") && list.contains("the build's process ended"),
+        "{list}"
+    );
 }

@@ -25,8 +25,14 @@ impl Drop for Outside {
 
 /// Where the firmware's files of Debian and Ubuntu are.
 const OVMF: [(&str, &str); 2] = [
-    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
-    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    (
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+    ),
+    (
+        "/usr/share/OVMF/OVMF_CODE.fd",
+        "/usr/share/OVMF/OVMF_VARS.fd",
+    ),
 ];
 
 impl Outside {
@@ -34,11 +40,17 @@ impl Outside {
     pub fn boot(disk: &Utf8Path, format: &str, uefi: bool, nvme: bool, folder: &Utf8Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let key = folder.join("key");
-        tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key.as_str()]);
+        tool(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-f", key.as_str()],
+        );
         let public = std::fs::read_to_string(folder.join("key.pub")).unwrap();
         // No host key in this seed: the guest has to make its own.
         let seed = Seed {
-            meta_data: format!("instance-id: {}\nlocal-hostname: clone\n", folder.file_name().unwrap()),
+            meta_data: format!(
+                "instance-id: {}\nlocal-hostname: clone\n",
+                folder.file_name().unwrap()
+            ),
             user_data: format!(
                 "#cloud-config\nusers:\n- name: someone\n  shell: /bin/bash\n  sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  ssh_authorized_keys: [\"{}\"]\n",
                 public.trim()
@@ -46,19 +58,67 @@ impl Outside {
         };
         seed.write(&folder.join("seed.img")).unwrap();
         let overlay = folder.join("clone.qcow2");
-        tool("qemu-img", &["create", "-q", "-f", "qcow2", "-F", format, "-b", disk.as_str(), overlay.as_str()]);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let accelerator = if usable_kvm() { "kvm" } else { "tcg,thread=multi" };
+        tool(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-F",
+                format,
+                "-b",
+                disk.as_str(),
+                overlay.as_str(),
+            ],
+        );
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let accelerator = if usable_kvm() {
+            "kvm"
+        } else {
+            "tcg,thread=multi"
+        };
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-machine", "q35", "-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", "1024"])
+            .args([
+                "-machine",
+                "q35",
+                "-accel",
+                accelerator,
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+                "-m",
+                "1024",
+            ])
             .args(["-nodefaults", "-display", "none"])
             .args(["-serial", &format!("file:{folder}/console.log")])
-            .args(["-netdev", &format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22")])
+            .args([
+                "-netdev",
+                &format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22"),
+            ])
             .args(["-device", "virtio-net-pci,netdev=n"])
-            .args(["-drive", &format!("id=root,if=none,format=qcow2,cache=unsafe,file={overlay}")])
-            .args(["-device", if nvme { "nvme,drive=root,serial=root" } else { "virtio-blk-pci,drive=root" }])
-            .args(["-drive", &format!("if=virtio,format=raw,readonly=on,file={folder}/seed.img")]);
+            .args([
+                "-drive",
+                &format!("id=root,if=none,format=qcow2,cache=unsafe,file={overlay}"),
+            ])
+            .args([
+                "-device",
+                if nvme {
+                    "nvme,drive=root,serial=root"
+                } else {
+                    "virtio-blk-pci,drive=root"
+                },
+            ])
+            .args([
+                "-drive",
+                &format!("if=virtio,format=raw,readonly=on,file={folder}/seed.img"),
+            ]);
         if uefi {
             let (code, vars) = OVMF
                 .into_iter()
@@ -67,7 +127,10 @@ impl Outside {
             let own = folder.join("vars.fd");
             std::fs::copy(vars, &own).unwrap();
             command
-                .args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")])
+                .args([
+                    "-drive",
+                    &format!("if=pflash,format=raw,readonly=on,file={code}"),
+                ])
                 .args(["-drive", &format!("if=pflash,format=raw,file={own}")]);
         }
         let qemu = command.stdin(Stdio::null()).spawn().unwrap();
@@ -84,9 +147,28 @@ impl Outside {
     /// Runs a command in the guest; `None` if it fails.
     pub fn ssh(&self, command: &str) -> Option<String> {
         let output = Command::new("ssh")
-            .args(["-F", "/dev/null", "-i", self.key.as_str(), "-p", &self.port.to_string()])
-            .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-            .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"])
+            .args([
+                "-F",
+                "/dev/null",
+                "-i",
+                self.key.as_str(),
+                "-p",
+                &self.port.to_string(),
+            ])
+            .args([
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "ConnectTimeout=5",
+                "-o",
+                "LogLevel=ERROR",
+            ])
             .args(["someone@127.0.0.1", command])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -103,7 +185,10 @@ impl Outside {
 fn usable_kvm() -> bool {
     let output = Command::new(crate::setup::program())
         .args(["doctor", "--json"])
-        .env("OVENBIRD_HOME", std::env::temp_dir().join("ovenbird-test-probe"))
+        .env(
+            "OVENBIRD_HOME",
+            std::env::temp_dir().join("ovenbird-test-probe"),
+        )
         .output()
         .unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -14,16 +14,20 @@ pub struct Setup {
 /// A home without anything in it.
 pub fn empty() -> Setup {
     Setup {
-        folder: tempfile::Builder::new().prefix("ovenbird-test-").tempdir().unwrap(),
+        folder: tempfile::Builder::new()
+            .prefix("ovenbird-test-")
+            .tempdir()
+            .unwrap(),
     }
 }
 
 /// A home with the shared base image `debian-12`.
 pub fn with_base() -> Setup {
     let setup = empty();
-    let shared = Utf8PathBuf::from(std::env::var("OVENBIRD_TEST_HOME").unwrap_or_else(|_| {
-        format!("{}/target/ovenbird-test/home", env!("CARGO_MANIFEST_DIR"))
-    }));
+    let shared =
+        Utf8PathBuf::from(std::env::var("OVENBIRD_TEST_HOME").unwrap_or_else(|_| {
+            format!("{}/target/ovenbird-test/home", env!("CARGO_MANIFEST_DIR"))
+        }));
     assert!(
         shared.join("bases/debian-12").is_dir(),
         "no base image in {shared}: run the tests with `make test`, which builds it"
@@ -78,11 +82,23 @@ impl Setup {
     /// Nothing of a build may be left: no run, no guest, no staging folder.
     pub fn assert_nothing_left(&self) {
         let runs = self.home().join("runs");
-        let left: Vec<_> = runs.read_dir_utf8().map(|entries| entries.flatten().collect()).unwrap_or_default();
+        let left: Vec<_> = runs
+            .read_dir_utf8()
+            .map(|entries| entries.flatten().collect())
+            .unwrap_or_default();
         assert!(left.is_empty(), "runs are left: {left:?}");
-        assert_eq!(qemu_processes(self.home().as_str()), Vec::<u32>::new(), "guests are left");
-        let staged = find(&self.home(), &|path| path.file_name().is_some_and(|name| name.ends_with(".part")));
-        assert!(staged.is_empty(), "half-written outputs are left: {staged:?}");
+        assert_eq!(
+            qemu_processes(self.home().as_str()),
+            Vec::<u32>::new(),
+            "guests are left"
+        );
+        let staged = find(&self.home(), &|path| {
+            path.file_name().is_some_and(|name| name.ends_with(".part"))
+        });
+        assert!(
+            staged.is_empty(),
+            "half-written outputs are left: {staged:?}"
+        );
     }
 }
 
@@ -109,13 +125,23 @@ impl Ran {
 
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
-        assert!(self.stderr.contains(text), "{text:?} is not in:\n{}", self.stderr);
+        assert!(
+            self.stderr.contains(text),
+            "{text:?} is not in:\n{}",
+            self.stderr
+        );
         self
     }
 }
