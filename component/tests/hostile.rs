@@ -16,8 +16,7 @@ constants:
 phases:
   - name: build
     steps:
-      - &a
-        name: First
+      - name: First
         action: ExecuteBash
         timeoutSeconds: 60
         onFailure: Ignore
@@ -29,7 +28,7 @@ phases:
             - |
               set -e
               echo {{ Each.value }} {{ Fixed }}
-      - {name: Second, action: CopyFile, inputs: [{source: '{{ build.First.outputs[0].stdout }}', destination: /b/}]}
+      - &a {name: Second, action: CopyFile, inputs: [{source: '{{ build.First.outputs[0].stdout }}', destination: /b/}]}
       - <<: *a
         name: Third
 "#;
