@@ -24,7 +24,7 @@ use crate::machine::{
 };
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
-use crate::output::planner::{self, Made, OciConfig, OutputPlan};
+use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
 use crate::output::{OutputFormat, qemu_img};
 
 /// What to do with the guest when a bake fails.
@@ -456,6 +456,11 @@ impl Bake<'_> {
             ]
             .into(),
         };
+        let parent_folder = plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
+        let source = Source {
+            disk: built.disk.clone(),
+            parent_folder: parent_folder.to_owned(),
+        };
         let names: Vec<&str> = outputs
             .outputs
             .iter()
@@ -468,9 +473,9 @@ impl Bake<'_> {
                     recorder.events().clone(),
                     self.options.cancel.clone(),
                 ));
-                let (disk, folder) = (built.disk.clone(), folder.to_owned());
+                let folder = folder.to_owned();
                 let made = tokio::task::spawn_blocking(move || {
-                    planner::make(&outputs, &disk, &folder, &oci, &*progress)
+                    planner::make(&outputs, &source, &folder, &oci, &*progress)
                 })
                 .await
                 .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;

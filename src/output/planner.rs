@@ -5,7 +5,7 @@
 //! without mounting it.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_disk::{ConvertOptions, Progress, Target};
+use ovenbird_disk::{ConvertOptions, Format, OpenOptions, Progress, Target};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -74,6 +74,15 @@ pub struct OciConfig {
     pub labels: std::collections::BTreeMap<String, String>,
 }
 
+/// The disk that the outputs are made from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The top of the chain, a qcow2 overlay.
+    pub disk: Utf8PathBuf,
+    /// Where the chain's other files lie.
+    pub parent_folder: Utf8PathBuf,
+}
+
 /// What the outputs became.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -91,13 +100,19 @@ pub struct Made {
 /// [`FailureKind::Output`] if one can't be written or doesn't verify against the source; [`FailureKind::Cancelled`].
 pub fn make(
     plan: &OutputPlan,
-    source: &Utf8Path,
+    source: &Source,
     folder: &Utf8Path,
     oci: &OciConfig,
     progress: &dyn Progress,
 ) -> Result<Made> {
-    let reader = ovenbird_disk::open(source.as_std_path())
-        .or_failure(FailureKind::Output, || format!("cannot open {source}"))?;
+    // The chain may lead to the parent's folder, and nowhere else on this host.
+    let options = OpenOptions::new()
+        .format(Format::Qcow2)
+        .backing_root(&source.parent_folder);
+    let reader = ovenbird_disk::open_with(source.disk.as_std_path(), &options)
+        .or_failure(FailureKind::Output, || {
+            format!("cannot open {}", source.disk)
+        })?;
     let virtual_size = reader.virtual_size();
     let disks = plan.disks();
     let targets: Vec<_> = disks
