@@ -38,8 +38,10 @@ enum Verb {
     /// Fetch a distribution's public cloud image
     Pull(PullArgs),
     /// Make a base image from the package mirror of this machine
+    #[command(disable_version_flag = true)]
     Build(BuildArgs),
     /// Put a disk of yours on the shelf
+    #[command(disable_version_flag = true)]
     Import(ImportArgs),
     /// Remove base images from the shelf
     Rm(RmArgs),

@@ -57,6 +57,14 @@ system_info:
   network:
     renderers: [networkd]
 CONF
+# What cloud-init writes sorts before this; on a machine without a data source it writes nothing, and there is DHCP all the same.
+cat > "$root/etc/systemd/network/90-dhcp.network" <<'CONF'
+[Match]
+Name=e*
+
+[Network]
+DHCP=yes
+CONF
 chroot "$root" systemctl enable systemd-networkd.service systemd-resolved.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
