@@ -3,6 +3,7 @@
 pub mod base;
 pub mod build;
 pub mod completions;
+pub mod component;
 pub mod doctor;
 pub mod image;
 pub mod logs;
@@ -58,6 +59,8 @@ enum Verb {
     Base(base::Args),
     /// Check recipes and component documents without baking
     Validate(validate::Args),
+    /// Run, check and write component documents without a recipe
+    Component(component::Args),
     /// Look at finished images and past builds
     Image(image::Args),
     /// Log in to the guest of a build that runs or was kept
@@ -104,6 +107,7 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Completions(args) => return completions::print(args, &mut Cli::command()),
         Verb::Man(args) => return completions::man(args, Cli::command()),
         Verb::Validate(args) => return validate::run(args, printer),
+        Verb::Component(args) => return component::run(args, printer),
         _ => {}
     }
     let home = match cli.global.home {
@@ -125,10 +129,9 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
             Verb::Image(args) => image::run(args, &session),
             Verb::Ssh(args) => ssh::run(&args, &session),
             Verb::Logs(args) => logs::run(args, &session).await,
-            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) => Err(Failure::new(
-                FailureKind::Internal,
-                "the verb was handled before",
-            )),
+            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) | Verb::Component(_) => Err(
+                Failure::new(FailureKind::Internal, "the verb was handled before"),
+            ),
         }
     });
     // A blocking conversion that was cancelled must not hold the process back.

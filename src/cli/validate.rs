@@ -23,27 +23,33 @@ pub struct Args {
 /// # Errors
 /// [`FailureKind::Config`] if a file can't be read or has an error; every problem of every file is shown.
 pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
+    check_all(&args.files, printer)
+}
+
+/// Checks files and tells what was found.
+///
+/// # Errors
+/// As [`run`].
+pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
     let mut all = Diagnostics::new();
-    for file in &args.files {
+    for file in files {
         all.append(check(file)?);
     }
     printer.value(&all.to_json());
     if all.has_errors() {
         return Err(
-            Failure::config(format!("{} not valid", names(&args.files))).with_details(
-                if printer.json {
-                    String::new()
-                } else {
-                    all.render()
-                },
-            ),
+            Failure::config(format!("{} not valid", names(files))).with_details(if printer.json {
+                String::new()
+            } else {
+                all.render()
+            }),
         );
     }
     if all.is_empty() {
-        printer.line(format!("{}: valid", names(&args.files)));
+        printer.line(format!("{}: valid", names(files)));
     } else {
         printer.line(all.render());
-        printer.line(format!("{}: valid, {}", names(&args.files), all.counts()));
+        printer.line(format!("{}: valid, {}", names(files), all.counts()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,9 +23,9 @@ pub fn digest() -> String {
     hex::encode(Sha256::digest(AGENT))
 }
 
-/// The agent's size in bytes.
-pub fn size() -> usize {
-    AGENT.len()
+/// The agent's program.
+pub fn bytes() -> &'static [u8] {
+    AGENT
 }
 
 /// Puts the command line of a root shell before `command`; the bake user has passwordless sudo.
