@@ -31,7 +31,8 @@ test: setup test-base ## Run all tests, those that boot guests too
 	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --workspace
 
 bench: setup-bench build ## Run the benchmarks, rivals side by side
-	$(CARGO) bench
+	$(OVENBIRD) base build debian-12 --if-missing
+	OVENBIRD=$(OVENBIRD) benches/bake-vs-packer.sh
 
 lint: ## Check format, lints, documentation and dependencies
 	$(CARGO) fmt --all --check

@@ -1,6 +1,7 @@
 //! `ovenbird doctor`: what this machine has, and what to install for what it has not.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::Session;
 use crate::catalog::bootstrap::mirror::Mirror;
 use crate::error::{Failure, Result};
+use crate::machine::accel::Verdict;
 use crate::machine::{Arch, Host, firmware};
 
 /// Arguments of `doctor`.
@@ -239,7 +241,8 @@ impl Finding {
 /// [`FailureKind::Environment`](crate::error::FailureKind::Environment) if a bake could not work.
 pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
     let family = Family::of_this_machine();
-    let mut findings = vec![emulator(family, args, session).await];
+    let (emulator, accelerator) = emulator(family, args, session).await;
+    let mut findings = vec![emulator];
     findings.push(uefi(family));
     findings.extend(NEEDS.iter().map(|need| program(need, family)));
     findings.push(package_source());
@@ -251,6 +254,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
         "family": family,
         "home": session.home.path(),
         "ready": broken.iter().all(|finding| finding.purpose != Purpose::Bake),
+        "accelerator": accelerator.as_deref(),
         "findings": findings,
     }));
     let mut rows = vec![["", "NEEDED FOR", "WHAT", ""].map(str::to_owned).to_vec()];
@@ -297,27 +301,37 @@ fn fixes(broken: &[&Finding], family: Family) -> Vec<String> {
         .collect()
 }
 
-async fn emulator(family: Family, args: &Args, session: &Session) -> Finding {
+/// The emulator, and what the probe says of the accelerator unless it is left out.
+async fn emulator(
+    family: Family,
+    args: &Args,
+    session: &Session,
+) -> (Finding, Option<Arc<Verdict>>) {
     let name = "qemu-system-x86_64";
-    let fix = || package(family, &QEMU_PACKAGES).map(str::to_owned);
+    let missing = |failure: &Failure| {
+        let fix = package(family, &QEMU_PACKAGES).map(str::to_owned);
+        Finding::missing(name, Purpose::Bake, failure.chain(), fix)
+    };
     let qemu = match crate::machine::Qemu::find(Arch::X86_64) {
         Ok(qemu) => qemu,
-        Err(failure) => return Finding::missing(name, Purpose::Bake, failure.chain(), fix()),
+        Err(failure) => return (missing(&failure), None),
     };
     if args.no_probe {
-        return Finding::found(name, Purpose::Bake, qemu.version.to_string());
+        return (
+            Finding::found(name, Purpose::Bake, qemu.version.to_string()),
+            None,
+        );
     }
     match Host::find(Arch::X86_64, None, &session.home.cache()).await {
         Ok(host) => {
+            let verdict = host.verdict;
             let detail = format!(
                 "{}, accelerator {}: {}",
-                qemu.version,
-                host.accelerator(),
-                host.verdict.reason
+                qemu.version, verdict.accelerator, verdict.reason
             );
-            Finding::found(name, Purpose::Bake, detail)
+            (Finding::found(name, Purpose::Bake, detail), Some(verdict))
         }
-        Err(failure) => Finding::missing(name, Purpose::Bake, failure.chain(), fix()),
+        Err(failure) => (missing(&failure), None),
     }
 }
 

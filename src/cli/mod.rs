@@ -28,7 +28,7 @@ const EXIT_CODES: &str = "Exit codes:\n  \
 
 /// EC2 Image Builder on your own machine: bake a machine image from a recipe, test it on a fresh boot, deliver it.
 #[derive(Debug, Parser)]
-#[command(name = "ovenbird", version, about, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "ovenbird", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

@@ -2,7 +2,7 @@
 //!
 //! The order: QEMU's own JSON firmware descriptors (docs/interop/firmware.json in QEMU's tree; the folders
 //! override one another by file name), then a table of paths that distributions use, then, where a download is
-//! possible, the `ovmf-prebuilt` collection unpacked under `OVENBIRD_OVMF_DIR`.
+//! possible, the `ovmf-prebuilt` collection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -164,38 +164,58 @@ pub fn find_uefi(arch: Arch) -> Result<UefiImage> {
         Arch::X86_64 => &KNOWN_X86_64,
         Arch::Aarch64 => &KNOWN_AARCH64,
     };
-    let prebuilt = std::env::var("OVENBIRD_OVMF_DIR").ok().map(|folder| {
-        let folder = Utf8PathBuf::from(folder).join(match arch {
-            Arch::X86_64 => "x64",
-            Arch::Aarch64 => "aarch64",
-        });
-        (folder.join("code.fd"), folder.join("vars.fd"))
-    });
-    let candidates = known
-        .iter()
-        .map(|(code, vars)| {
-            (
-                Utf8PathBuf::from(code),
-                Utf8PathBuf::from(vars),
-                "a known path",
-            )
-        })
-        .chain(prebuilt.map(|(code, vars)| (code, vars, "OVENBIRD_OVMF_DIR")));
-    for (code, vars, found_by) in candidates {
+    for (code, vars) in known {
+        let (code, vars) = (Utf8PathBuf::from(*code), Utf8PathBuf::from(*vars));
         if code.is_file() && vars.is_file() {
-            return Ok(UefiImage {
-                code,
-                code_format: "raw".into(),
-                vars,
-                vars_format: "raw".into(),
-                found_by: found_by.into(),
-            });
+            return Ok(raw_image(code, vars, "a known path"));
         }
         tried.push(code.to_string());
+    }
+    match prebuilt(arch) {
+        Ok(image) => return Ok(image),
+        Err(problem) => tried.push(format!("ovmf-prebuilt: {problem}")),
     }
     Err(Failure::environment(format!("no UEFI firmware for {arch} is installed"))
         .with_details(format!("tried:\n  {}", tried.join("\n  ")))
         .with_hint("install the package `ovmf` (Debian, Ubuntu), `edk2-ovmf` (Fedora, Arch) or `qemu-ovmf-x86_64` (openSUSE)"))
+}
+
+fn raw_image(code: Utf8PathBuf, vars: Utf8PathBuf, found_by: &str) -> UefiImage {
+    UefiImage {
+        code,
+        code_format: "raw".into(),
+        vars,
+        vars_format: "raw".into(),
+        found_by: found_by.into(),
+    }
+}
+
+/// The last way: builds of the same firmware that a project of the Rust community publishes, fetched once (their digest
+/// is part of the crate) and kept in the user's cache.
+fn prebuilt(arch: Arch) -> std::result::Result<UefiImage, String> {
+    use ovmf_prebuilt::{FileType, Prebuilt, Source};
+    if std::env::var_os("OVENBIRD_OFFLINE").is_some() {
+        return Err("not tried, OVENBIRD_OFFLINE is set".into());
+    }
+    let folders = directories::ProjectDirs::from("", "", "ovenbird")
+        .ok_or("this user has no cache folder")?;
+    let prebuilt = Prebuilt::fetch(
+        Source::EDK2_STABLE202411_R1,
+        folders.cache_dir().join("ovmf"),
+    )
+    .map_err(|error| error.to_string())?;
+    let arch = match arch {
+        Arch::X86_64 => ovmf_prebuilt::Arch::X64,
+        Arch::Aarch64 => ovmf_prebuilt::Arch::Aarch64,
+    };
+    let file = |kind| {
+        Utf8PathBuf::try_from(prebuilt.get_file(arch, kind)).map_err(|error| error.to_string())
+    };
+    Ok(raw_image(
+        file(FileType::Code)?,
+        file(FileType::Vars)?,
+        "ovmf-prebuilt",
+    ))
 }
 
 /// The descriptors' folders, weakest first (QEMU's documented order).

@@ -38,6 +38,7 @@ pub(super) fn condition(
     };
     let mut operators: Vec<&Entry> = Vec::new();
     let mut second_keys: Vec<&Entry> = Vec::new();
+    let mut unknown = false;
     for entry in &mapping.entries {
         let key = entry.key.text.as_str();
         match key {
@@ -46,13 +47,16 @@ pub(super) fn condition(
             _ if LOGICAL.contains(&key) || Operator::from_name(key).is_some() => {
                 operators.push(entry)
             }
-            _ => unknown_operator(reading, entry, what),
+            _ => {
+                unknown = true;
+                unknown_operator(reading, entry, what);
+            }
         }
     }
     let (operator, extra) = match operators[..] {
         [] => {
             // An unknown key has been reported already and was most likely meant to be the operator.
-            if mapping.entries.len() == second_keys.len() || mapping.entries.is_empty() {
+            if !unknown {
                 reading.report(
                     reading
                         .error(

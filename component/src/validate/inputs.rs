@@ -163,8 +163,7 @@ fn map(reading: &Reading<'_>, spec: &ActionSpec, node: &Node, what: &str) -> Opt
         good = false;
     }
     let input = Input::Map(entries);
-    good &= check_together(reading, spec, node, &input, what);
-    good.then_some(input)
+    (good && check_together(reading, spec, node, &input, what)).then_some(input)
 }
 
 fn unknown_input(

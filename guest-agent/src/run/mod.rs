@@ -78,7 +78,11 @@ pub enum RunError {
 /// When the run cannot start or its state cannot be kept. A failing document is no error but a failed summary.
 pub fn run(config: &RunConfig, events: Option<EventStream>) -> Result<Outcome, RunError> {
     let store = StateStore::new(config.state_directory.as_deref());
-    let found = store.load()?;
+    // A state of another run, left behind by a caller who now names a new one, must not be resumed.
+    let found = store.load()?.filter(|state| {
+        let asked = config.execution_id.as_ref();
+        asked.is_none_or(|asked| *asked == state.execution_id)
+    });
     let resumed = found.is_some();
     let mut state = match found {
         Some(state) => state,
@@ -149,17 +153,9 @@ fn drive(
         }
         Ok(()) => {
             let summary = engine.summary();
-            let verdict = if summary.status == Status::Success {
-                "successfully"
-            } else {
-                "with failures"
-            };
             report.console(&match summary.status {
-                Status::Success => format!("TOE has completed execution {verdict}"),
-                _ => format!(
-                    "TOE has completed execution {verdict} - Execution failed! {}",
-                    summary.failure_message
-                ),
+                Status::Failed => format!("TOE execution failed: {}", summary.failure_message),
+                _ => "TOE has completed execution successfully".to_owned(),
             });
             report.debug(&format!(
                 "the run took {:.1} seconds in this process",

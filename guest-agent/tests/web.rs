@@ -1,0 +1,280 @@
+//! WebDownload and the S3 modules against loopback servers that misbehave.
+
+mod server;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use ovenbird_agent::config::{DocumentEntry, ObjectStore, RunConfig};
+use ovenbird_agent::{Outcome, run};
+use server::{Answer, Server};
+
+/// SHA-256 of `hello`.
+const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+struct Ran {
+    message: String,
+    good: bool,
+    console: String,
+}
+
+/// Runs the steps of a build phase.
+fn run_steps(folder: &Path, store: ObjectStore, steps: &str) -> Ran {
+    let body: String = steps
+        .lines()
+        .map(|line| format!("      {line}\n"))
+        .collect();
+    let path = folder.join("case.yml");
+    let document = format!("schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n{body}");
+    std::fs::write(&path, document).expect("document");
+    let config = RunConfig {
+        documents: vec![DocumentEntry {
+            path: path.display().to_string(),
+            parameters: Vec::new(),
+        }],
+        log_directory: Some(folder.join("logs")),
+        working_directory: Some(folder.to_owned()),
+        object_store: store,
+        ..RunConfig::default()
+    };
+    let Outcome::Finished(summary) = run(&config, None).expect("a run") else {
+        panic!("no reboot was asked for")
+    };
+    let console =
+        std::fs::read_to_string(Path::new(&summary.log_url).join("console.log")).expect("log");
+    Ran {
+        message: summary.failure_message,
+        good: summary.failed_step_count == 0,
+        console,
+    }
+}
+
+fn download(folder: &Path, address: &str, more: &str) -> Ran {
+    let steps = format!(
+        "- {{name: D, action: WebDownload, inputs: [{{source: '{address}', destination: '{}/'{more}}}]}}",
+        folder.join("d").display()
+    );
+    run_steps(folder, ObjectStore::default(), &steps)
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("folder")
+}
+
+/// What lies in the destination, temporary files included.
+fn left(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder.join("d"))
+        .map(|entries| {
+            entries
+                .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_download_with_the_right_checksum_is_kept_and_not_repeated() {
+    let server = Server::start(|_, _| Answer::ok("hello"));
+    let folder = folder();
+    let more = format!(", checksum: {HELLO}, algorithm: SHA256");
+    for _ in 0..2 {
+        let ran = download(folder.path(), &server.url("/x/file%20name?a=b"), &more);
+        assert!(ran.good, "{}", ran.message);
+    }
+    assert_eq!(left(folder.path()), ["file name"]);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_wrong_checksum_is_tried_five_times_and_leaves_nothing() {
+    let server = Server::start(|_, _| Answer::ok("other"));
+    let folder = folder();
+    let ran = download(
+        folder.path(),
+        &server.url("/f"),
+        &format!(", checksum: {HELLO}, algorithm: SHA256"),
+    );
+    assert!(!ran.good);
+    assert!(
+        ran.message.contains("in 5 tries: the checksum is"),
+        "{}",
+        ran.message
+    );
+    assert_eq!(server.requests.load(Ordering::SeqCst), 5);
+    assert!(left(folder.path()).is_empty());
+    assert!(ran.console.contains("try 4 of 5"));
+}
+
+#[test]
+fn a_cut_connection_is_recovered_from() {
+    let server = Server::start(|_, number| {
+        if number < 2 {
+            Answer::cut("hel", 5)
+        } else {
+            Answer::ok("hello")
+        }
+    });
+    let folder = folder();
+    let ran = download(folder.path(), &server.url("/f"), "");
+    assert!(ran.good, "{}", ran.message);
+    assert_eq!(
+        std::fs::read(folder.path().join("d/f")).expect("file"),
+        b"hello"
+    );
+    assert_eq!(server.requests.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_server_that_lies_about_the_length_does_not_win() {
+    let server = Server::start(|_, _| Answer::cut("hello", 500));
+    let folder = folder();
+    let ran = download(folder.path(), &server.url("/f"), "");
+    assert!(!ran.good);
+    assert!(left(folder.path()).is_empty());
+}
+
+#[test]
+fn redirects_are_followed_but_not_in_a_circle() {
+    let server = Server::start(|path, _| match path {
+        "/start" => Answer::redirect("/end"),
+        "/circle" => Answer::redirect("/circle"),
+        _ => Answer::ok("hello"),
+    });
+    let folder = folder();
+    assert!(download(folder.path(), &server.url("/start"), "").good);
+    // The name comes from the address that was asked for.
+    assert_eq!(left(folder.path()), ["start"]);
+    let ran = download(folder.path(), &server.url("/circle"), "");
+    assert!(
+        ran.message.contains("more than 10 redirects"),
+        "{}",
+        ran.message
+    );
+}
+
+#[test]
+fn a_missing_file_fails_at_once_and_a_busy_server_does_not() {
+    let server = Server::start(|path, number| match (path, number) {
+        ("/missing", _) => Answer::status(404, "no"),
+        (_, 1) => Answer::status(503, "busy"),
+        _ => Answer::ok("hello"),
+    });
+    let folder = folder();
+    let ran = download(folder.path(), &server.url("/missing"), "");
+    assert!(ran.message.contains("status 404"), "{}", ran.message);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+    assert!(download(folder.path(), &server.url("/busy"), "").good);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 3);
+    let ran = download(folder.path(), &server.url("/busy"), ", overwrite: false");
+    assert!(
+        ran.message.contains("overwrite is false"),
+        "{}",
+        ran.message
+    );
+}
+
+#[test]
+fn nobody_listening_is_reported_with_the_reason() {
+    let folder = folder();
+    let ran = download(folder.path(), "http://127.0.0.1:9/f", "");
+    assert!(ran.message.contains("in 5 tries"), "{}", ran.message);
+}
+
+#[test]
+fn a_step_time_limit_ends_a_download_that_stalls() {
+    let server = Server::start(|_, _| Answer::stall());
+    let folder = folder();
+    let steps = format!(
+        "- {{name: D, action: WebDownload, timeoutSeconds: 1, inputs: [{{source: '{}', destination: '{}/'}}]}}",
+        server.url("/f"),
+        folder.path().join("d").display()
+    );
+    let started = std::time::Instant::now();
+    let ran = run_steps(folder.path(), ObjectStore::default(), &steps);
+    assert!(
+        ran.message.contains("did not finish within 1 seconds"),
+        "{}",
+        ran.message
+    );
+    assert!(started.elapsed().as_secs() < 5);
+}
+
+fn store(server: &Server, key: bool) -> ObjectStore {
+    ObjectStore {
+        endpoint: Some(server.url("")),
+        access_key_id: key.then(|| "AKIDEXAMPLE".to_owned()),
+        secret_access_key: key.then(|| "wJalrXUtnFEMI".to_owned()),
+        ..ObjectStore::default()
+    }
+}
+
+#[test]
+fn objects_are_listed_page_by_page_downloaded_and_uploaded() {
+    let page = |key: &str, token: &str| {
+        let more = !token.is_empty();
+        format!(
+            "<R><IsTruncated>{more}</IsTruncated><NextContinuationToken>{token}</NextContinuationToken><Contents><Key>{key}</Key></Contents></R>"
+        )
+    };
+    let server = Server::start(move |path, _| match path {
+        "/bucket/?list-type=2&prefix=p%2F" => Answer::ok(&page("p/a&amp;b.txt", "next")),
+        "/bucket/?continuation-token=next&list-type=2&prefix=p%2F" => {
+            Answer::ok(&page("p/in/c.txt", ""))
+        }
+        "/bucket/p/a%26b.txt" => Answer::ok("one"),
+        "/bucket/p/in/c.txt" => Answer::ok("two"),
+        "/bucket/up/x.txt" => Answer::ok(""),
+        _ => Answer::status(
+            404,
+            "<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>",
+        ),
+    });
+    let folder = folder();
+    std::fs::write(folder.path().join("x.txt"), "upload").expect("file");
+    let steps = "- {name: D, action: S3Download, inputs: [{source: 's3://bucket/p/*', destination: d}]}\n- {name: U, action: S3Upload, inputs: [{source: '*.txt', destination: 's3://bucket/up/', expectedBucketOwner: '123456789012'}]}";
+    let ran = run_steps(folder.path(), store(&server, true), steps);
+    assert!(ran.good, "{}", ran.message);
+    assert_eq!(
+        std::fs::read(folder.path().join("d/a&b.txt")).expect("file"),
+        b"one"
+    );
+    assert_eq!(
+        std::fs::read(folder.path().join("d/in/c.txt")).expect("file"),
+        b"two"
+    );
+    let seen = server.seen();
+    let put = seen
+        .iter()
+        .find(|request| request.starts_with("PUT /bucket/up/x.txt"))
+        .expect("an upload");
+    assert!(
+        put.contains("authorization: AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
+        "{put}"
+    );
+    assert!(
+        put.contains("x-amz-expected-bucket-owner: 123456789012"),
+        "{put}"
+    );
+    assert!(put.ends_with("upload"), "{put}");
+    assert!(!ran.console.contains("wJalrXUtnFEMI"));
+
+    let steps =
+        "- {name: D, action: S3Download, inputs: [{source: 's3://bucket/gone', destination: d/}]}";
+    let ran = run_steps(folder.path(), store(&server, false), steps);
+    assert!(
+        ran.message
+            .contains("cannot GET s3://bucket/gone: NoSuchKey: gone")
+            || ran.message.contains("NoSuchKey"),
+        "{}",
+        ran.message
+    );
+    assert!(
+        !server
+            .seen()
+            .last()
+            .expect("a request")
+            .contains("authorization")
+    );
+}
