@@ -89,6 +89,7 @@ pub(super) async fn run(mut command: Command, progress: &dyn Progress) -> Result
         .stdout(stdout)
         .stderr(stderr)
         .process_group(0);
+    stop_with_parent(&mut command);
     tracing::debug!(command = ?command.as_std(), "run");
     let child = command
         .spawn()
@@ -132,6 +133,21 @@ pub(super) async fn run(mut command: Command, progress: &dyn Progress) -> Result
         output: Vec::from(tail).join("\n"),
     })
 }
+
+/// Has the kernel ask the program to stop when this process dies, however it dies. Not to kill it: mmdebstrap has children and
+/// a tree to clear.
+#[cfg(target_os = "linux")]
+fn stop_with_parent(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's state.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from)
+        });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stop_with_parent(_command: &mut Command) {}
 
 async fn lines(stream: impl AsyncRead + Unpin, hear: &impl Fn(&str)) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);

@@ -1,6 +1,7 @@
 //! Integration tests of the binary. Names that begin with `guest_` boot a guest: the test runner runs them one by one.
 
 mod bake;
+mod base;
 mod cli;
 mod failures;
 mod outside;
