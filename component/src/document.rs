@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::condition::Condition;
-use crate::reference::Template;
+use crate::reference::{Reference, Stored, Template};
 use crate::source::{Span, Spanned};
 use crate::value::Input;
 
@@ -315,6 +315,23 @@ impl Document {
     /// A phase by its name.
     pub fn phase(&self, name: &str) -> Option<&Phase> {
         self.phases.iter().find(|phase| phase.name.value == name)
+    }
+
+    /// The stored values that the document refers to, each once: what a host has to look up before a run.
+    pub fn stored_values(&self) -> Vec<Stored> {
+        let mut found = Vec::new();
+        for step in self.phases.iter().flat_map(|phase| &phase.steps) {
+            step.visit_texts(&mut |template, _| {
+                for (reference, _) in template.references() {
+                    if let Reference::Stored(stored) = reference
+                        && !found.contains(stored)
+                    {
+                        found.push(stored.clone());
+                    }
+                }
+            });
+        }
+        found
     }
 
     /// A step by the names of its phase and itself.

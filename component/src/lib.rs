@@ -11,8 +11,10 @@ pub mod document;
 pub mod event;
 pub mod reference;
 pub mod schema;
+mod skeleton;
 pub mod source;
 mod validate;
 pub mod value;
 
+pub use skeleton::skeleton;
 pub use validate::{Options, Validated, validate_bytes, validate_source};

@@ -7,6 +7,7 @@ mod conditions;
 mod inputs;
 mod links;
 mod lint;
+mod loops;
 mod read;
 
 use crate::action::Platform;

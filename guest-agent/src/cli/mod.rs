@@ -22,6 +22,11 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Check documents without running them.
     Validate(validate::ValidateArguments),
+    /// Print a commented document to start from.
+    New {
+        /// Name of the document.
+        name: String,
+    },
     /// Print the JSON Schema of component documents.
     Schema,
 }
@@ -31,6 +36,10 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Validate(arguments) => validate::run(arguments),
+        Command::New { name } => {
+            print_line(ovenbird_component::skeleton(&name).trim_end());
+            crate::EXIT_SUCCESS
+        }
         Command::Schema => {
             print_line(&ovenbird_component::schema::document().to_string());
             crate::EXIT_SUCCESS

@@ -1,5 +1,6 @@
 //! The action modules.
 
+mod bucket;
 mod encoding;
 mod execute;
 mod files;

@@ -3,8 +3,13 @@
 //! The direction is a trap: every ordering operator asks whether `value` is less (or greater) than the operator's own
 //! operand, the baseline.
 
+mod number;
+mod pattern;
+
 use std::cmp::Ordering;
 
+use self::number::compare_numbers;
+pub use self::pattern::pattern;
 use crate::reference::{Rendered, Template, UnresolvedReference, Values};
 use crate::source::Span;
 
@@ -400,113 +405,6 @@ fn compare(
 /// Orders without regard to case. Full lower-casing differs from simple folding only for a handful of letters.
 fn fold(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
-}
-
-/// Compiles a pattern of the language: Go's dialect, any case.
-///
-/// # Errors
-///
-/// The pattern with the reason why it does not compile.
-pub fn pattern(text: &str) -> Result<regex::Regex, ConditionError> {
-    regex::RegexBuilder::new(&unquote(text))
-        .case_insensitive(true)
-        .size_limit(4 << 20)
-        .build()
-        .map_err(|error| {
-            let full = error.to_string();
-            let reason = full
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            ConditionError::Pattern {
-                pattern: text.to_owned(),
-                reason: reason.to_owned(),
-            }
-        })
-}
-
-/// Go's dialect has `\Q…\E` for literal text, the regex crate has not.
-fn unquote(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = find_quote(rest) {
-        result.push_str(&rest[..at]);
-        let quoted = &rest[at + 2..];
-        let (literal, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
-        result.push_str(&regex::escape(literal));
-        rest = after;
-    }
-    result.push_str(rest);
-    result
-}
-
-/// Finds `\Q` that is not itself behind a backslash.
-fn find_quote(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at + 1 < bytes.len() {
-        match (bytes[at], bytes[at + 1]) {
-            (b'\\', b'Q') => return Some(at),
-            (b'\\', _) => at += 2,
-            _ => at += 1,
-        }
-    }
-    None
-}
-
-/// A decimal number of any length.
-struct Decimal<'a> {
-    negative: bool,
-    whole: &'a str,
-    fraction: &'a str,
-}
-
-impl<'a> Decimal<'a> {
-    /// Parses `^[-+]?([0-9]+[.])?[0-9]+$`.
-    fn parse(text: &'a str) -> Option<Self> {
-        let (negative, digits) = match text.as_bytes().first()? {
-            b'-' => (true, &text[1..]),
-            b'+' => (false, &text[1..]),
-            _ => (false, text),
-        };
-        let (whole, fraction) = match digits.split_once('.') {
-            Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
-            Some(_) => return None,
-            None => (digits, ""),
-        };
-        let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
-            return None;
-        }
-        let whole = whole.trim_start_matches('0');
-        let fraction = fraction.trim_end_matches('0');
-        let zero = whole.is_empty() && fraction.is_empty();
-        Some(Self {
-            negative: negative && !zero,
-            whole,
-            fraction,
-        })
-    }
-
-    fn magnitude(&self, other: &Self) -> Ordering {
-        self.whole
-            .len()
-            .cmp(&other.whole.len())
-            .then_with(|| self.whole.cmp(other.whole))
-            .then_with(|| self.fraction.cmp(other.fraction))
-    }
-}
-
-/// Orders two numbers exactly; `None` when one of them is not a number.
-fn compare_numbers(left: &str, right: &str) -> Option<Ordering> {
-    let (left, right) = (Decimal::parse(left)?, Decimal::parse(right)?);
-    Some(match (left.negative, right.negative) {
-        (true, false) => Ordering::Less,
-        (false, true) => Ordering::Greater,
-        (false, false) => left.magnitude(&right),
-        (true, true) => right.magnitude(&left),
-    })
 }
 
 #[cfg(test)]
