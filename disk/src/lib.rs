@@ -30,7 +30,8 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use convert::{
-    ConvertOptions, Profile, QcowCompression, Target, Written, convert, convert_many, stream,
+    ConvertOptions, DEFAULT_DEFLATE_LEVEL, Profile, QcowCompression, Target, Written, convert,
+    convert_many, stream,
 };
 pub use digest::{DiskDigest, disk_digest};
 pub use error::{Error, ErrorKind, Result};
