@@ -1,0 +1,23 @@
+//! Positioned YAML and JSON: the layer that every document of Ovenbird is read through.
+//!
+//! A [`Source`] is a text with a name. [`parse`] turns it into a stream of [`Node`] trees in which each scalar, key,
+//! sequence and mapping knows where it stands. [`Reading`] and [`MapReader`] take typed values out of a node one key at
+//! a time and collect every problem as a [`Diagnostic`] instead of stopping at the first one.
+//!
+//! JSON needs no second parser: apart from duplicate keys, which are errors here anyway, it is a subset of YAML.
+
+mod diagnostic;
+mod hint;
+mod node;
+mod parse;
+mod read;
+mod suggest;
+mod text;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Role, Severity};
+pub use node::{Entry, Key, Mapping, Node, NodeKind, Plain, Scalar, Style};
+pub use parse::{Limits, ParsedStream, parse, parse_one, parse_with_limits};
+pub(crate) use read::join_words;
+pub use read::{MapReader, Reading, Spanned};
+pub use suggest::nearest;
+pub use text::{Position, Source, Span};

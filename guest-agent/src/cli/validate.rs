@@ -1,0 +1,86 @@
+//! `ovenbird-agent validate`.
+
+use clap::Args;
+use ovenbird_component::action::Platform;
+use ovenbird_component::source::{Diagnostic, Diagnostics, Severity};
+use ovenbird_component::{Options, validate_bytes};
+
+use super::{complain, print_line};
+use crate::config::split_list;
+
+#[derive(Args)]
+pub struct ValidateArguments {
+    /// Documents, separated by commas.
+    #[arg(short, long)]
+    documents: String,
+    /// Account that must own the bucket of s3:// documents; accepted for compatibility.
+    #[arg(long)]
+    document_s3_bucket_owner: Option<String>,
+    /// Platforms that the documents have to work on: linux, windows, darwin.
+    #[arg(long)]
+    os_platforms: Option<String>,
+    /// Modules that may not be used, separated by commas.
+    #[arg(long)]
+    blocked_action_modules: Option<String>,
+    /// Print diagnostics as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Leave warnings out.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Validates every document and prints all problems.
+pub fn run(arguments: ValidateArguments) -> u8 {
+    let documents = split_list(&arguments.documents);
+    if documents.is_empty() {
+        complain("--documents names no document");
+        return crate::EXIT_USAGE;
+    }
+    let mut options = Options {
+        blocked_actions: arguments
+            .blocked_action_modules
+            .as_deref()
+            .map(split_list)
+            .unwrap_or_default(),
+        warnings: !arguments.quiet,
+        ..Options::default()
+    };
+    if let Some(words) = &arguments.os_platforms {
+        let mut platforms = Vec::new();
+        for word in split_list(words) {
+            let Some(platform) = Platform::from_word(&word) else {
+                complain(&format!(
+                    "`{word}` is not a platform; expected linux, windows or darwin"
+                ));
+                return crate::EXIT_USAGE;
+            };
+            platforms.push(platform);
+        }
+        options.platforms = platforms;
+    }
+    let mut all = Diagnostics::new();
+    for path in documents {
+        match std::fs::read(path.strip_prefix("file://").unwrap_or(&path)) {
+            Ok(bytes) => all.append(validate_bytes(&path, &bytes, &options).diagnostics),
+            Err(error) => all.push(
+                Diagnostic::new(
+                    Severity::Error,
+                    "cannot-read",
+                    format!("cannot read the document: {error}"),
+                )
+                .in_file(&path),
+            ),
+        }
+    }
+    if arguments.json {
+        print_line(&all.to_json().to_string());
+    } else {
+        print_line(all.render().trim_end());
+    }
+    if all.has_errors() {
+        crate::EXIT_FAILED
+    } else {
+        crate::EXIT_SUCCESS
+    }
+}

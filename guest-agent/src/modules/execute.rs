@@ -1,0 +1,251 @@
+//! ExecuteBash and ExecuteBinary.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use ovenbird_component::event::OutputStream;
+use serde::Deserialize;
+
+use super::{Context, Done, Failure, output};
+use crate::process::{self, Ending, Pipe};
+use crate::run::{Capture, LOGGED_OUTPUT, LineSplitter};
+
+/// The search path of every command, whatever the agent itself was started with.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Variables that commands inherit from the agent; everything else would make a build depend on who started it.
+const INHERITED: [&str; 16] = [
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+];
+
+/// Exit code by which a command asks for a reboot and another run of the step.
+pub const EXIT_REBOOT: i32 = 194;
+
+/// Bytes of standard error that go into a failure message.
+const STDERR_TAIL: usize = 1024;
+
+#[derive(Deserialize)]
+pub struct Bash {
+    commands: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Binary {
+    path: String,
+    #[serde(default)]
+    arguments: Vec<String>,
+}
+
+/// Runs all commands as one script: variables and the working folder carry over from item to item.
+pub fn bash(context: &Context<'_>, inputs: Bash) -> Result<Done, Failure> {
+    let Some(shell) = super::probe::find_program("bash") else {
+        return Err(Failure::new("bash is not installed in this guest"));
+    };
+    let script = write_script(context.scratch, &inputs.commands.join("\n"))
+        .map_err(|error| Failure::io("write a script to", context.scratch, &error))?;
+    let mut command = Command::new(shell);
+    command.arg(&script);
+    let result = run(context, command);
+    // A script can hold secrets; it must not outlive the step.
+    let _ = fs::remove_file(&script);
+    result
+}
+
+fn write_script(folder: &Path, text: &str) -> io::Result<std::path::PathBuf> {
+    let path = folder.join(format!("script-{}.sh", std::process::id()));
+    // A script of a killed agent with the same number would keep its mode and owner.
+    let _ = fs::remove_file(&path);
+    let mut file = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o700)
+        .open(&path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    Ok(path)
+}
+
+/// Starts a program with its arguments as they are.
+pub fn binary(context: &Context<'_>, inputs: Binary) -> Result<Done, Failure> {
+    let program = super::probe::find_program(&inputs.path).ok_or_else(|| {
+        Failure::new(format!(
+            "the program {} does not exist or cannot be executed",
+            inputs.path
+        ))
+    })?;
+    let mut command = Command::new(program);
+    command.args(&inputs.arguments);
+    run(context, command)
+}
+
+/// Gives a command the environment that every step gets.
+pub fn prepare(command: &mut Command, context: &Context<'_>) {
+    command.env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let uid = nix::unistd::geteuid().as_raw();
+    let accounts = crate::accounts::Accounts::read(Path::new("/etc"));
+    let home = accounts
+        .user_by_number(uid)
+        .map_or_else(|| "/root".to_owned(), |user| user.home);
+    command
+        .env("PATH", PATH)
+        .env("HOME", home)
+        .env("TERM", "dumb")
+        .env("WORKING_DIRECTORY", context.working_directory)
+        .current_dir(context.working_directory);
+}
+
+/// Runs a prepared program, logs what it writes and reads its exit code.
+pub fn run(context: &Context<'_>, mut command: Command) -> Result<Done, Failure> {
+    prepare(&mut command, context);
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut output_log = OutputLog::new(context);
+    let ending = process::run(&mut command, context.deadline, &mut |pipe, bytes| {
+        output_log.push(pipe, bytes)
+    });
+    let (stdout, stderr) = output_log.finish();
+    let ending = ending.map_err(|error| Failure::new(format!("cannot run {program}: {error}")))?;
+    match ending {
+        Ending::TimedOut => Err(Failure::TimedOut),
+        Ending::Code(0) => {
+            context.report.debug("CmdExecution: ExitCode 0");
+            Ok(Done {
+                outputs: vec![output("stdout", stdout)],
+                exit_code: Some(0),
+            })
+        }
+        Ending::Code(EXIT_REBOOT) => {
+            context
+                .report
+                .console(&format!("CmdExecution: ExitCode {EXIT_REBOOT}"));
+            Err(Failure::RebootAndRepeat)
+        }
+        Ending::Code(code) => {
+            context
+                .report
+                .console(&format!("CmdExecution: ExitCode {code}"));
+            let message = describe(&format!("the command ended with exit code {code}"), &stderr);
+            Err(Failure::Failed {
+                message,
+                exit_code: Some(code),
+            })
+        }
+        Ending::Signal(signal) => {
+            context
+                .report
+                .console(&format!("CmdExecution: Signal {signal}"));
+            let message = describe(
+                &format!("the command was ended by signal {signal}"),
+                &stderr,
+            );
+            Err(Failure::Failed {
+                message,
+                exit_code: Some(128 + signal),
+            })
+        }
+    }
+}
+
+fn describe(what: &str, stderr: &str) -> String {
+    if stderr.is_empty() {
+        return what.to_owned();
+    }
+    format!("{what}; standard error: {stderr}")
+}
+
+/// Turns the bytes of a running program into log lines, and keeps what is needed of them.
+struct OutputLog<'c> {
+    context: &'c Context<'c>,
+    splitters: [LineSplitter; 2],
+    logged: u64,
+    cut: bool,
+    capture: Capture,
+    stderr_tail: Vec<u8>,
+}
+
+impl<'c> OutputLog<'c> {
+    fn new(context: &'c Context<'c>) -> Self {
+        Self {
+            context,
+            splitters: Default::default(),
+            logged: 0,
+            cut: false,
+            capture: Capture::default(),
+            stderr_tail: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, pipe: Pipe, bytes: &[u8]) {
+        match pipe {
+            Pipe::Stdout => self.capture.push(bytes),
+            Pipe::Stderr => {
+                self.stderr_tail.extend_from_slice(bytes);
+                let surplus = self.stderr_tail.len().saturating_sub(2 * STDERR_TAIL);
+                self.stderr_tail.drain(..surplus);
+            }
+        }
+        if self.logged > LOGGED_OUTPUT {
+            self.cut = true;
+            return;
+        }
+        self.logged += bytes.len() as u64;
+        let (stream, splitter) = match pipe {
+            Pipe::Stdout => (OutputStream::Stdout, &mut self.splitters[0]),
+            Pipe::Stderr => (OutputStream::Stderr, &mut self.splitters[1]),
+        };
+        let Context { report, place, .. } = self.context;
+        splitter.push(bytes, report.masker(), &mut |line| {
+            report.output(place, stream, line)
+        });
+    }
+
+    fn finish(mut self) -> (String, String) {
+        let Context { report, place, .. } = self.context;
+        for (splitter, stream) in self
+            .splitters
+            .iter_mut()
+            .zip([OutputStream::Stdout, OutputStream::Stderr])
+        {
+            splitter.finish(report.masker(), &mut |line| {
+                report.output(place, stream, line)
+            });
+        }
+        if self.cut {
+            report.warn(&format!("the output of this step is longer than {LOGGED_OUTPUT} bytes; the rest is left out of the logs"));
+        }
+        if self.capture.is_cut() {
+            report.warn(&format!(
+                "the step wrote {} bytes to standard output; references see only the first {}",
+                self.capture.total(),
+                crate::run::CAPTURED_OUTPUT
+            ));
+        }
+        let tail = &self.stderr_tail[self.stderr_tail.len().saturating_sub(STDERR_TAIL)..];
+        (
+            self.capture.into_text(),
+            String::from_utf8_lossy(tail).trim().to_owned(),
+        )
+    }
+}

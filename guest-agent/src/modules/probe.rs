@@ -1,0 +1,64 @@
+//! What conditions ask of the machine.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ovenbird_component::condition::Probe;
+
+use super::execute::PATH;
+use crate::digest::{self, Algorithm};
+
+/// Answers from the machine that the agent runs on.
+#[derive(Debug, Clone)]
+pub struct MachineProbe {
+    working_directory: PathBuf,
+}
+
+impl MachineProbe {
+    /// A probe that resolves relative paths from a folder.
+    pub fn new(working_directory: &Path) -> Self {
+        Self {
+            working_directory: working_directory.to_owned(),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.working_directory.join(path)
+    }
+}
+
+impl Probe for MachineProbe {
+    fn binary_exists(&self, name: &str) -> bool {
+        find_program(name).is_some()
+    }
+
+    fn file_exists(&self, path: &str) -> bool {
+        self.path(path).is_file()
+    }
+
+    fn folder_exists(&self, path: &str) -> bool {
+        self.path(path).is_dir()
+    }
+
+    fn digest(&self, path: &str, algorithm: &str) -> Option<String> {
+        digest::file(&self.path(path), Algorithm::from_word(algorithm)?).ok()
+    }
+}
+
+/// Finds a program in the search path of commands, or at its path when it has a separator.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    if name.is_empty() {
+        return None;
+    }
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| is_executable(path));
+    }
+    PATH.split(':')
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,8 @@
+//! HTTP from a static binary: name resolution, certificates, request signatures.
+
+mod client;
+mod resolver;
+mod sign;
+
+pub use client::{Client, error_text};
+pub use sign::{Credentials, Signer, encode_path, encode_query};

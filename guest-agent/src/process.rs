@@ -1,0 +1,263 @@
+//! Starts programs, pumps their output and ends them with everything they started.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// How long a program may take to end after a polite signal.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long output is awaited after the program itself has ended: a daemon that it left behind keeps the pipes open.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// A left-behind program that never stops writing is cut off after this time.
+const LONGEST_LINGER: Duration = Duration::from_secs(5);
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It ended with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// Its time ran out and it was killed.
+    TimedOut,
+}
+
+/// Which pipe bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Runs a program to its end in a process group of its own, with no input.
+///
+/// # Errors
+///
+/// When it cannot be started, or the machinery around it fails.
+pub fn run(
+    command: &mut Command,
+    deadline: Option<Instant>,
+    sink: &mut dyn FnMut(Pipe, &[u8]),
+) -> io::Result<Ending> {
+    let (stdout, stdout_writer) = io::pipe()?;
+    let (stderr, stderr_writer) = io::pipe()?;
+    let (done, done_writer) = io::pipe()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout_writer)
+        .stderr(stderr_writer)
+        .process_group(0);
+    let mut child = command.spawn()?;
+    // The command holds the writing ends; as long as it does, the pipes never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let group = i32::try_from(child.id())
+        .map(Pid::from_raw)
+        .map_err(io::Error::other)?;
+    let waiter = std::thread::spawn(move || {
+        let status = child.wait();
+        drop(done_writer);
+        status
+    });
+    let mut pump = Pump {
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        done: Some(done),
+        sink,
+    };
+    let timed_out = pump.until_ended(deadline)?;
+    if timed_out {
+        // An error means that the group is gone already.
+        let _ = killpg(group, Signal::SIGTERM);
+        if pump.until_ended(Some(Instant::now() + GRACE))? {
+            let _ = killpg(group, Signal::SIGKILL);
+            pump.until_ended(None)?;
+        }
+        // What ignored the polite signal and outlived the program itself goes as well.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let status = waiter
+        .join()
+        .map_err(|_| io::Error::other("the thread that waits for a program panicked"))??;
+    Ok(if timed_out {
+        Ending::TimedOut
+    } else {
+        ending(status)
+    })
+}
+
+fn ending(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ending::Code(code),
+        (None, Some(signal)) => Ending::Signal(signal),
+        (None, None) => Ending::Code(-1),
+    }
+}
+
+struct Pump<'s> {
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    /// Ends when the program has ended.
+    done: Option<PipeReader>,
+    sink: &'s mut dyn FnMut(Pipe, &[u8]),
+}
+
+impl Pump<'_> {
+    /// Pumps until the program has ended and its output is through; `true` when the deadline came first.
+    fn until_ended(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        let mut ended_at: Option<Instant> = None;
+        let mut last_output = Instant::now();
+        while self.done.is_some() || self.stdout.is_some() || self.stderr.is_some() {
+            let now = Instant::now();
+            let until = match ended_at {
+                Some(ended_at) => {
+                    let until = (last_output.max(ended_at) + LINGER).min(ended_at + LONGEST_LINGER);
+                    if now >= until {
+                        break;
+                    }
+                    Some(until)
+                }
+                None if deadline.is_some_and(|deadline| now >= deadline) => return Ok(true),
+                None => deadline,
+            };
+            let [stdout, stderr, done] = self.wait(until)?;
+            if stdout {
+                self.read(Pipe::Stdout)?;
+            }
+            if stderr {
+                self.read(Pipe::Stderr)?;
+            }
+            if stdout || stderr {
+                last_output = Instant::now();
+            }
+            if done {
+                self.done = None;
+            }
+            if self.done.is_none() && ended_at.is_none() {
+                ended_at = Some(Instant::now());
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait(&self, until: Option<Instant>) -> io::Result<[bool; 3]> {
+        let pipes = [
+            self.stdout.as_ref(),
+            self.stderr.as_ref(),
+            self.done.as_ref(),
+        ];
+        let mut fds = Vec::with_capacity(3);
+        let mut slots = Vec::with_capacity(3);
+        for (slot, pipe) in pipes.iter().enumerate() {
+            if let Some(pipe) = pipe {
+                fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
+                slots.push(slot);
+            }
+        }
+        let timeout = until.map_or(PollTimeout::NONE, |until| {
+            let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = [false; 3];
+        for (fd, slot) in fds.iter().zip(slots) {
+            ready[slot] = fd.any().unwrap_or(false);
+        }
+        Ok(ready)
+    }
+
+    fn read(&mut self, pipe: Pipe) -> io::Result<()> {
+        let slot = match pipe {
+            Pipe::Stdout => &mut self.stdout,
+            Pipe::Stderr => &mut self.stderr,
+        };
+        let Some(reader) = slot else { return Ok(()) };
+        let mut buffer = [0; 64 * 1024];
+        match reader.read(&mut buffer) {
+            Ok(0) => *slot = None,
+            Ok(count) => (self.sink)(pipe, &buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a lost terminal or SSH connection from ending the run.
+///
+/// A handler that does nothing is used instead of ignoring the signal: programs that are started later get the default
+/// action back, while an ignored signal would stay ignored in them.
+pub fn ignore_hang_up() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+    extern "C" fn nothing(_: i32) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing at all, so it is safe in every context a signal can come in.
+    #[allow(unsafe_code, reason = "there is no safe way to set a signal handler")]
+    let _ = unsafe { sigaction(Signal::SIGHUP, &action) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Option<Duration>) -> (Ending, String, Duration) {
+        let mut output = Vec::new();
+        let started = Instant::now();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script);
+        let ending = run(
+            &mut command,
+            limit.map(|limit| started + limit),
+            &mut |_, bytes| output.extend_from_slice(bytes),
+        )
+        .expect("runs");
+        (
+            ending,
+            String::from_utf8_lossy(&output).into_owned(),
+            started.elapsed(),
+        )
+    }
+
+    #[test]
+    fn exit_codes_and_both_pipes() {
+        let (ending, output, _) = sh("echo out; echo err >&2; exit 7", None);
+        assert_eq!(ending, Ending::Code(7));
+        assert!(output.contains("out\n") && output.contains("err\n"));
+        assert_eq!(sh("kill -9 $$", None).0, Ending::Signal(9));
+    }
+
+    #[test]
+    fn a_time_out_ends_the_whole_group() {
+        let marker = tempfile::NamedTempFile::new().expect("file");
+        let script = format!(
+            "(trap '' TERM; sleep 60; echo alive > {}) & sleep 60",
+            marker.path().display()
+        );
+        let (ending, _, took) = sh(&script, Some(Duration::from_millis(200)));
+        assert_eq!(ending, Ending::TimedOut);
+        assert!(took < Duration::from_secs(6), "{took:?}");
+    }
+
+    #[test]
+    fn a_daemon_left_behind_does_not_hold_the_step() {
+        let (ending, output, took) = sh("echo started; sleep 30 & exit 0", None);
+        assert_eq!((ending, output.as_str()), (Ending::Code(0), "started\n"));
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}

@@ -1,0 +1,427 @@
+//! Running component documents in the guest, across reboots, with the story of a failure kept.
+
+use std::collections::VecDeque;
+
+use camino::Utf8Path;
+use ovenbird_component::event::{Event as AgentEvent, Status};
+use serde_json::json;
+
+use super::plan::PlannedComponent;
+use super::recorder::Recorder;
+use crate::error::{Failure, FailureKind, Result};
+use crate::events::{Event, StepKind};
+use crate::guest::agent::{self, AgentExit, GUEST_FOLDER};
+use crate::guest::{Guest, ladder::Climb};
+
+/// The service's limit is a setting of its SSM agent; fifteen reboots are more than any sane component needs.
+const REBOOT_LIMIT: u32 = 15;
+/// Output lines kept for the report of a failure.
+const KEPT_LINES: usize = 20;
+/// Logs of a run larger than this are not copied out of the guest.
+const LOG_LIMIT: usize = 256 * 1024 * 1024;
+
+/// Copies the documents into the guest.
+///
+/// # Errors
+/// A guest failure if a copy fails.
+pub async fn put_documents(guest: &Guest, components: &[PlannedComponent]) -> Result<()> {
+    for (index, component) in components.iter().enumerate() {
+        agent::put(
+            guest.session(),
+            component.text.as_bytes(),
+            &document_path(index, component),
+            0o600,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn document_path(index: usize, component: &PlannedComponent) -> String {
+    let name: String = component
+        .name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    format!("{GUEST_FOLDER}/documents/{index:02}-{name}.yml")
+}
+
+/// Runs one phase of every component that has it, in order.
+///
+/// # Errors
+/// A component failure (a test failure for the phase `test`) that says what failed and shows its last output; a guest
+/// failure if the guest is lost.
+pub async fn run_phase(
+    guest: &mut Guest,
+    components: &[PlannedComponent],
+    phase: &str,
+    working_directory: &str,
+    (step, recorder): (StepKind, &Recorder),
+) -> Result<()> {
+    let chosen: Vec<(usize, &PlannedComponent)> = components
+        .iter()
+        .enumerate()
+        .filter(|(_, component)| component.has_phase(phase))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let config = config_of(&chosen, phase, working_directory);
+    let path = format!("{GUEST_FOLDER}/run-{phase}.json");
+    agent::put(guest.session(), config.to_string().as_bytes(), &path, 0o600).await?;
+    let arguments: Vec<String> = ["run", "--config", &path, "--events"]
+        .map(str::to_owned)
+        .into();
+    let mut story = Story::default();
+    let mut reboots = 0;
+    loop {
+        let exit = agent::run(guest.session(), &arguments, |event| {
+            story.note(&event);
+            if let Some(line) = story.activity(&event) {
+                recorder.progress(step, line);
+            }
+            recorder.send(Event::Agent { event });
+        })
+        .await
+        .map_err(|failure| match guest.machine().exited() {
+            Some(_) => guest.lost(&format!("the phase {phase}")),
+            None => failure.with_details(crate::guest::ladder::console_excerpt(guest.console())),
+        })?;
+        for line in guest.console_lines() {
+            recorder.send(Event::Console { line });
+        }
+        match exit {
+            AgentExit::Success => return Ok(()),
+            AgentExit::Reboot => {
+                reboots += 1;
+                if reboots > REBOOT_LIMIT {
+                    return Err(story.failure(
+                        &chosen,
+                        phase,
+                        format!("the guest was rebooted {REBOOT_LIMIT} times and wants to be rebooted again"),
+                    ));
+                }
+                recorder.progress(step, format!("rebooting ({reboots})"));
+                guest
+                    .reboot(|climb| match climb {
+                        Climb::Rung(rung, time) => recorder.send(Event::Rung {
+                            rung,
+                            seconds: time.as_secs_f64(),
+                        }),
+                        Climb::Console(line) => recorder.send(Event::Console {
+                            line: line.to_owned(),
+                        }),
+                    })
+                    .await
+                    .map_err(|failure| failure.context(story.place(&chosen)))?;
+            }
+            AgentExit::Failed => return Err(story.failure(&chosen, phase, String::new())),
+            AgentExit::Broken(status) => {
+                let status = status.map_or_else(
+                    || "without a status".into(),
+                    |status| format!("with status {status}"),
+                );
+                return Err(story.failure(&chosen, phase, format!("the agent ended {status}")));
+            }
+        }
+    }
+}
+
+fn config_of(
+    chosen: &[(usize, &PlannedComponent)],
+    phase: &str,
+    working_directory: &str,
+) -> serde_json::Value {
+    let documents: Vec<_> = chosen
+        .iter()
+        .map(|(index, component)| {
+            let parameters: Vec<_> = component
+                .parameters
+                .iter()
+                .map(|(name, values)| json!({ "name": name, "value": values.join(",") }))
+                .collect();
+            json!({ "path": document_path(*index, component), "parameters": parameters })
+        })
+        .collect();
+    json!({
+        "documents": documents,
+        "phases": phase,
+        "logDirectory": format!("{GUEST_FOLDER}/logs"),
+        "stateDirectory": format!("{GUEST_FOLDER}/state-{phase}"),
+        "executionId": format!("{phase}-{}", uuid::Uuid::new_v4()),
+        "workingDirectory": working_directory,
+    })
+}
+
+/// Copies the agent's log folders out of the guest into `folder`.
+///
+/// The archive comes from a guest that nobody has to trust: only plain files and folders below `folder` are written.
+///
+/// # Errors
+/// A guest failure if they can't be read, an environment failure if they can't be written.
+pub async fn fetch_logs(guest: &Guest, folder: &Utf8Path) -> Result<()> {
+    let command = agent::as_root(&format!(
+        "cd {GUEST_FOLDER}/logs 2>/dev/null && tar -cf - . || true"
+    ));
+    let output = guest
+        .session()
+        .run(&command, &[], LOG_LIMIT)
+        .await
+        .map_err(|error| guest.lost("copying the logs").caused_by(error))?;
+    unpack(&output.stdout, folder).map_err(|error| {
+        Failure::environment(format!("cannot write the logs to {folder}")).caused_by(error)
+    })
+}
+
+fn unpack(archive: &[u8], folder: &Utf8Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        if kind.is_file() || kind.is_dir() {
+            entry.set_preserve_permissions(false);
+            // Refuses what would land outside of the folder.
+            entry.unpack_in(folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the agent told, as far as a failure's report needs it.
+#[derive(Debug, Default)]
+struct Story {
+    document: Option<usize>,
+    step: Option<String>,
+    failed: Option<FailedStep>,
+    lines: VecDeque<String>,
+    document_message: Option<String>,
+}
+
+#[derive(Debug)]
+struct FailedStep {
+    document: usize,
+    step: String,
+    message: Option<String>,
+    lines: Vec<String>,
+}
+
+impl Story {
+    fn note(&mut self, event: &AgentEvent) {
+        match event {
+            AgentEvent::DocumentStarted { document, .. } => self.document = Some(*document),
+            AgentEvent::StepStarted { step, .. } => {
+                self.step = Some(step.clone());
+                self.lines.clear();
+            }
+            AgentEvent::Output { text, .. } => {
+                if self.lines.len() == KEPT_LINES {
+                    self.lines.pop_front();
+                }
+                self.lines
+                    .push_back(crate::machine::console::clean(text.as_bytes()));
+            }
+            AgentEvent::StepFinished {
+                document,
+                step,
+                status: Status::Failed,
+                message,
+                ..
+            } if self.failed.is_none() => {
+                self.failed = Some(FailedStep {
+                    document: *document,
+                    step: step.clone(),
+                    message: message.clone(),
+                    lines: self.lines.iter().cloned().collect(),
+                });
+            }
+            AgentEvent::DocumentFinished {
+                status: Status::Failed,
+                message: Some(message),
+                ..
+            } => self.document_message = Some(message.clone()),
+            _ => {}
+        }
+    }
+
+    /// The line that the step's row shows, if the event changes it.
+    fn activity(&self, event: &AgentEvent) -> Option<String> {
+        match event {
+            AgentEvent::StepStarted { step, phase, .. } => Some(format!("{phase} {step}")),
+            AgentEvent::Output { text, step, .. } => Some(format!(
+                "{step}: {}",
+                crate::machine::console::clean(text.as_bytes())
+            )),
+            _ => None,
+        }
+    }
+
+    fn component<'a>(
+        &self,
+        chosen: &[(usize, &'a PlannedComponent)],
+        document: Option<usize>,
+    ) -> Option<&'a PlannedComponent> {
+        chosen.get(document?).map(|(_, component)| *component)
+    }
+
+    /// `component X, step Y`.
+    fn place(&self, chosen: &[(usize, &PlannedComponent)]) -> String {
+        let component = self
+            .component(chosen, self.document)
+            .map_or("?", |component| component.name.as_str());
+        match &self.step {
+            Some(step) => format!("component {component}, step {step}"),
+            None => format!("component {component}"),
+        }
+    }
+
+    fn failure(
+        &self,
+        chosen: &[(usize, &PlannedComponent)],
+        phase: &str,
+        reason: String,
+    ) -> Failure {
+        let kind = if phase == "test" {
+            FailureKind::Test
+        } else {
+            FailureKind::Component
+        };
+        let (place, message, lines) = match &self.failed {
+            Some(failed) => {
+                let component = self
+                    .component(chosen, Some(failed.document))
+                    .map_or("?", |component| component.name.as_str());
+                (
+                    format!("component {component}, phase {phase}, step {}", failed.step),
+                    failed.message.clone(),
+                    failed.lines.clone(),
+                )
+            }
+            None => (
+                format!("{}, phase {phase}", self.place(chosen)),
+                self.document_message.clone(),
+                self.lines.iter().cloned().collect(),
+            ),
+        };
+        let reason = if reason.is_empty() {
+            message.unwrap_or_else(|| "failed".into())
+        } else {
+            reason
+        };
+        let failure = Failure::new(kind, format!("{place}: {}", reason.trim()));
+        if lines.is_empty() {
+            failure
+        } else {
+            failure.with_details(format!(
+                "last output of the step:\n  {}",
+                lines.join("\n  ")
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(name: &str) -> PlannedComponent {
+        PlannedComponent {
+            name: name.into(),
+            version: None,
+            path: "x.yml".into(),
+            text: String::new(),
+            sha256: String::new(),
+            phases: vec!["build".into()],
+            parameters: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_failure_tells_component_step_and_output() {
+        let (a, b) = (component("a"), component("Web Server"));
+        let chosen = [(0, &a), (3, &b)];
+        let mut story = Story::default();
+        for event in [
+            AgentEvent::DocumentStarted {
+                document: 1,
+                name: "b".into(),
+                path: "p".into(),
+            },
+            AgentEvent::StepStarted {
+                document: 1,
+                phase: "build".into(),
+                step: "Install".into(),
+                action: "ExecuteBash".into(),
+                attempt: 1,
+                max_attempts: 1,
+                iteration: None,
+            },
+            AgentEvent::Output {
+                document: 1,
+                phase: "build".into(),
+                step: "Install".into(),
+                stream: ovenbird_component::event::OutputStream::Stderr,
+                text: "E: no such \u{1b}[31mpackage".into(),
+            },
+            AgentEvent::StepFinished {
+                document: 1,
+                phase: "build".into(),
+                step: "Install".into(),
+                status: Status::Failed,
+                exit_code: Some(100),
+                message: Some("exit code 100".into()),
+                seconds: 1.0,
+            },
+        ] {
+            story.note(&event);
+        }
+        let failure = story.failure(&chosen, "build", String::new());
+        assert_eq!(failure.kind(), FailureKind::Component);
+        assert_eq!(
+            failure.to_string(),
+            "component Web Server, phase build, step Install: exit code 100"
+        );
+        assert!(failure.details().unwrap().contains("E: no such package"));
+        assert_eq!(
+            document_path(3, &b),
+            "/var/lib/ovenbird/documents/03-Web-Server.yml"
+        );
+    }
+
+    #[test]
+    fn logs_stay_in_their_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(root.path()).unwrap().join("logs");
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, kind: tar::EntryType| {
+            let mut header = tar::Header::new_old();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(kind);
+            header.set_size(if kind.is_file() { 2 } else { 0 });
+            header.set_mode(0o644);
+            if kind.is_symlink() {
+                header.set_link_name("/etc").unwrap();
+            }
+            header.set_cksum();
+            let data: &[u8] = if kind.is_file() { b"hi" } else { b"" };
+            builder.append(&header, data).unwrap();
+        };
+        add("TOE_1/console.log", tar::EntryType::Regular);
+        add("../escaped", tar::EntryType::Regular);
+        add("link", tar::EntryType::Symlink);
+        let archive = builder.into_inner().unwrap();
+        unpack(&archive, &folder).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(folder.join("TOE_1/console.log")).unwrap(),
+            "hi"
+        );
+        assert!(!root.path().join("escaped").exists());
+        assert!(!folder.join("link").exists());
+    }
+}

@@ -1,0 +1,777 @@
+//! One bake from parent disk to published image: the order of the service, each step on record.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio_util::sync::CancellationToken;
+
+use super::components;
+use super::copy_progress::CopyProgress;
+use super::inventory;
+use super::plan::{BakePlan, TestBoot};
+use super::recorder::{Ledger, Recorder};
+use super::run_folder::RunFolder;
+use super::sanitise;
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::events::{Event, Events, StepKind};
+use crate::guest::ladder::{Climb, Rung};
+use crate::guest::seed::{BAKE_USER, Purpose, Seed};
+use crate::guest::{Guest, GuestSpec, agent, keys::BakeKeys};
+use crate::machine::firmware::find_uefi;
+use crate::machine::{
+    Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network, OnReboot,
+};
+use crate::output::deliver::Staging;
+use crate::output::manifest::{self, Manifest};
+use crate::output::planner::{self, Made, OciConfig, OutputPlan};
+use crate::output::{OutputFormat, qemu_img};
+
+/// What to do with the guest when a bake fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Stop it and remove everything.
+    #[default]
+    Cleanup,
+    /// Leave it running and print how to log in.
+    Keep,
+    /// Open a shell in it, then stop it.
+    Shell,
+}
+
+/// Who this bake is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The run's id.
+    pub run: String,
+    /// The build number.
+    pub build: u32,
+    /// The image's ARN-like id.
+    pub arn: String,
+    /// The image's final folder.
+    pub target: Utf8PathBuf,
+    /// Folder of all runs.
+    pub runs: Utf8PathBuf,
+    /// Folder for the logs of this build.
+    pub logs: Utf8PathBuf,
+}
+
+/// How to go about it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What to do on failure.
+    pub on_error: OnError,
+    /// Ctrl-C.
+    pub cancel: CancellationToken,
+}
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Where it is.
+    pub folder: Utf8PathBuf,
+    /// What it is.
+    pub manifest: Manifest,
+}
+
+/// Bakes an image.
+///
+/// # Errors
+/// The first failure, after everything that the bake made has been taken away again (unless `options` keep the guest).
+pub async fn bake(
+    plan: &BakePlan,
+    host: &Host,
+    identity: &Identity,
+    options: &Options,
+    events: Events,
+    ledger: Box<dyn Ledger>,
+) -> Result<Finished> {
+    let recorder = Recorder::new(events, ledger);
+    let image = format!("{}/{}/{}", plan.name, plan.version, identity.build);
+    recorder.send(Event::BuildStarted {
+        image: image.clone(),
+        run: identity.run.clone(),
+        logs: identity.logs.clone(),
+    });
+    let run = RunFolder::create(&identity.runs, &identity.run, &image, BAKE_USER)?;
+    let mut bake = Bake {
+        plan,
+        host,
+        identity,
+        options,
+        recorder: &recorder,
+        run,
+        guest: None,
+    };
+    let result = tokio::select! {
+        result = bake.run() => result,
+        () = options.cancel.cancelled() => Err(Failure::cancelled()),
+    };
+    bake.keep_console();
+    let result = match result {
+        Ok(finished) => {
+            recorder.state("AVAILABLE", None)?;
+            Ok(finished)
+        }
+        Err(failure) => {
+            let cancelled = failure.kind() == FailureKind::Cancelled;
+            let state = if cancelled { "CANCELLED" } else { "FAILED" };
+            // The store may be what failed; the failure itself must reach the person.
+            let _ = recorder.state(state, Some(&failure.chain()));
+            Err(failure)
+        }
+    };
+    let failure = result.as_ref().err();
+    bake.clean_up(failure).await;
+    recorder.send(Event::BuildFinished {
+        state: match failure {
+            None => "AVAILABLE",
+            Some(failure) if failure.kind() == FailureKind::Cancelled => "CANCELLED",
+            Some(_) => "FAILED",
+        }
+        .into(),
+        reason: failure.map(Failure::chain),
+        folder: result.as_ref().ok().map(|finished| finished.folder.clone()),
+        seconds: recorder.seconds(),
+    });
+    result
+}
+
+struct Bake<'a> {
+    plan: &'a BakePlan,
+    host: &'a Host,
+    identity: &'a Identity,
+    options: &'a Options,
+    recorder: &'a Recorder,
+    run: RunFolder,
+    guest: Option<Guest>,
+}
+
+/// What the build guest told before it was stopped.
+struct Built {
+    disk: Utf8PathBuf,
+    os: manifest::OsRelease,
+    packages: Vec<manifest::Package>,
+    sanitised: Vec<manifest::SanitiseResult>,
+    boot: manifest::Boot,
+}
+
+impl Bake<'_> {
+    async fn run(&mut self) -> Result<Finished> {
+        self.recorder.state("BUILDING", None)?;
+        let built = self.build().await?;
+        let staging = Staging::create(&self.identity.target, &self.identity.run)?;
+        let made = self.outputs(&built, staging.folder()).await?;
+        let mut boots = vec![built.boot.clone()];
+        if !self.plan.tests.is_empty() {
+            self.recorder.state("TESTING", None)?;
+            boots.extend(self.tests(staging.folder()).await?);
+        }
+        self.recorder.state("DISTRIBUTING", None)?;
+        let manifest = self.manifest(built, made, boots);
+        let recorder = self.recorder;
+        let target = &self.identity.target;
+        let folder = recorder
+            .step(StepKind::Distribute, format!("to {target}"), async {
+                manifest.write(staging.folder())?;
+                let folder = tokio::task::spawn_blocking(move || staging.publish())
+                    .await
+                    .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+                let detail = folder.to_string();
+                Ok((folder, detail))
+            })
+            .await?;
+        Ok(Finished { folder, manifest })
+    }
+
+    async fn build(&mut self) -> Result<Built> {
+        let (plan, recorder) = (self.plan, self.recorder);
+        let disk = self.run.path().join("root.qcow2");
+        let boot = recorder
+            .step(
+                StepKind::LaunchBuildInstance,
+                format!("{}/{}", plan.parent.name, plan.parent.version),
+                async {
+                    qemu_img::create_overlay(
+                        &disk,
+                        &plan.parent.disk,
+                        &plan.parent.format,
+                        plan.root_size,
+                    )
+                    .await?;
+                    let spec = self.guest_spec(
+                        &disk,
+                        Purpose::Build,
+                        plan.machine.firmware,
+                        DiskBus::Virtio,
+                    )?;
+                    let boot = self.start(spec, "build", None).await?;
+                    let detail = format!("up after {:.1} s", boot.seconds);
+                    Ok((boot, detail))
+                },
+            )
+            .await?;
+        let guest = self.guest.as_mut().ok_or_else(no_guest)?;
+        recorder
+            .step(
+                StepKind::BootstrapBuildInstance,
+                "agent and documents",
+                async { bootstrap(guest, plan, recorder).await },
+            )
+            .await?;
+        let applied = recorder
+            .step(
+                StepKind::ApplyBuildComponents,
+                count(plan.components.len(), "component"),
+                async {
+                    for phase in ["build", "validate"] {
+                        let step = (StepKind::ApplyBuildComponents, recorder);
+                        components::run_phase(
+                            guest,
+                            &plan.components,
+                            phase,
+                            &plan.working_directory,
+                            step,
+                        )
+                        .await?;
+                    }
+                    Ok(((), count(plan.components.len(), "component")))
+                },
+            )
+            .await;
+        // The logs matter most when something failed.
+        let fetched = components::fetch_logs(guest, &self.identity.logs.join("build")).await;
+        applied?;
+        fetched?;
+        let (os, packages) = recorder
+            .step(
+                StepKind::InventoryCollection,
+                "operating system and packages",
+                async {
+                    let found = inventory::collect(guest).await?;
+                    let detail = format!(
+                        "{}, {}",
+                        found.0.pretty_name,
+                        count(found.1.len(), "package")
+                    );
+                    Ok((found, detail))
+                },
+            )
+            .await?;
+        let sanitised = recorder
+            .step(
+                StepKind::RunSanitizeScript,
+                "clean-up, trim, read-only",
+                async {
+                    let results =
+                        sanitise::run(guest, &plan.working_directory, &plan.sanitise_skip).await?;
+                    let kept = results.iter().filter(|result| !result.done).count();
+                    let detail = format!("{}, {kept} kept", count(results.len(), "rule"));
+                    Ok((results, detail))
+                },
+            )
+            .await?;
+        recorder
+            .step(StepKind::TerminateBuildInstance, "stop", async {
+                let exit = self.stop().await?;
+                Ok(((), exit))
+            })
+            .await?;
+        Ok(Built {
+            disk,
+            os,
+            packages,
+            sanitised,
+            boot,
+        })
+    }
+
+    fn guest_spec(
+        &self,
+        disk: &Utf8Path,
+        purpose: Purpose,
+        firmware: Firmware,
+        bus: DiskBus,
+    ) -> Result<GuestSpec> {
+        let plan = self.plan;
+        let keys = BakeKeys::generate()?;
+        // Each boot is another instance for cloud-init, as it would be in the cloud.
+        let instance = format!("i-{}", uuid::Uuid::new_v4().simple());
+        let hostname = match purpose {
+            Purpose::Build => "ovenbird-build",
+            Purpose::Test => "ovenbird-test",
+        };
+        let folder = self
+            .run
+            .path()
+            .join(format!("{hostname}-{}", &instance[2..10]));
+        std::fs::create_dir_all(&folder).or_failure(FailureKind::Environment, || {
+            format!("cannot create {folder}")
+        })?;
+        let boot = match (&plan.parent.kernel, purpose) {
+            (Some(kernel), Purpose::Build) => kernel.clone(),
+            _ => Boot::Disk,
+        };
+        let firmware = match firmware {
+            Firmware::Bios => FirmwareFiles::Bios,
+            Firmware::Uefi => FirmwareFiles::Uefi {
+                image: find_uefi(plan.machine.arch)?,
+                vars: folder.join("vars.fd"),
+            },
+        };
+        Ok(GuestSpec {
+            machine: MachineSpec {
+                name: format!("{hostname} {}", plan.name),
+                arch: plan.machine.arch,
+                accelerator: self.host.accelerator(),
+                cpus: plan.machine.cpus,
+                memory_mib: plan.machine.memory_mib,
+                firmware,
+                disks: vec![Disk {
+                    node: "root".into(),
+                    path: disk.to_owned(),
+                    format: "qcow2".into(),
+                    bus,
+                    read_only: false,
+                }],
+                boot,
+                network: if plan.machine.network {
+                    Network::User
+                } else {
+                    Network::Restricted
+                },
+                on_reboot: OnReboot::Exit,
+            },
+            seed: Seed::for_guest(purpose, &instance, hostname, &keys)?,
+            keys,
+            folder,
+            survive: self.options.on_error == OnError::Keep,
+        })
+    }
+
+    /// Starts a guest, asks it how it was booted, and returns the evidence.
+    async fn start(
+        &mut self,
+        spec: GuestSpec,
+        purpose: &str,
+        output: Option<OutputFormat>,
+    ) -> Result<manifest::Boot> {
+        let recorder = self.recorder;
+        let wanted = match spec.machine.firmware {
+            FirmwareFiles::Bios => Firmware::Bios,
+            FirmwareFiles::Uefi { .. } => Firmware::Uefi,
+        };
+        let bus = spec
+            .machine
+            .disks
+            .first()
+            .map_or(DiskBus::Virtio, |disk| disk.bus);
+        let arch = spec.machine.arch;
+        let mut seconds = 0.0;
+        let guest = Guest::start(&self.host.qemu, spec, |climb| match climb {
+            Climb::Rung(rung, time) => {
+                if rung == Rung::Login {
+                    seconds = time.as_secs_f64();
+                }
+                recorder.send(Event::Rung {
+                    rung,
+                    seconds: time.as_secs_f64(),
+                });
+            }
+            Climb::Console(line) => recorder.send(Event::Console {
+                line: line.to_owned(),
+            }),
+        })
+        .await?;
+        self.run.set_guest(
+            guest.machine().pid(),
+            guest.machine().ssh_port,
+            guest.keys(),
+        )?;
+        let firmware = firmware_of(&guest).await?;
+        self.guest = Some(guest);
+        if firmware != wanted {
+            return Err(Failure::guest(format!(
+                "the guest was booted by {firmware}, the recipe wants {wanted}"
+            ))
+            .with_hint("does the disk have a boot loader for this firmware?"));
+        }
+        Ok(manifest::Boot {
+            purpose: purpose.into(),
+            output,
+            firmware,
+            disk: match bus {
+                DiskBus::Virtio => "virtio",
+                DiskBus::Nvme => "nvme",
+            }
+            .into(),
+            accelerator: self.host.accelerator(),
+            machine: if arch == crate::machine::Arch::X86_64 {
+                "q35"
+            } else {
+                "virt"
+            }
+            .into(),
+            qemu: self.host.qemu.version.to_string(),
+            seconds,
+        })
+    }
+
+    async fn stop(&mut self) -> Result<String> {
+        let Some(guest) = self.guest.take() else {
+            return Err(no_guest());
+        };
+        let exit = guest.stop().await;
+        self.run.clear_guest()?;
+        if exit.is_clean() {
+            Ok("stopped".into())
+        } else {
+            Err(
+                Failure::guest(format!("QEMU did not end in order ({})", exit.describe()))
+                    .with_details(exit.messages),
+            )
+        }
+    }
+
+    async fn outputs(&mut self, built: &Built, folder: &Utf8Path) -> Result<Made> {
+        let (plan, recorder) = (self.plan, self.recorder);
+        let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
+        let oci = OciConfig {
+            architecture: plan.machine.arch.oci().into(),
+            reference: format!("{}-{}", plan.version, self.identity.build),
+            created: jiff::Timestamp::now().as_second(),
+            labels: [
+                (
+                    "org.opencontainers.image.title".to_owned(),
+                    plan.name.clone(),
+                ),
+                (
+                    "org.opencontainers.image.version".to_owned(),
+                    format!("{}-{}", plan.version, self.identity.build),
+                ),
+                (
+                    "org.opencontainers.image.base.name".to_owned(),
+                    format!("{}/{}", plan.parent.name, plan.parent.version),
+                ),
+            ]
+            .into(),
+        };
+        let names: Vec<&str> = outputs
+            .outputs
+            .iter()
+            .map(|output| output.format.as_str())
+            .collect();
+        let detail = names.join(", ");
+        recorder
+            .step(StepKind::CreateOutputImage, detail.clone(), async {
+                let progress = Arc::new(CopyProgress::new(
+                    recorder.events().clone(),
+                    self.options.cancel.clone(),
+                ));
+                let (disk, folder) = (built.disk.clone(), folder.to_owned());
+                let made = tokio::task::spawn_blocking(move || {
+                    planner::make(&outputs, &disk, &folder, &oci, &*progress)
+                })
+                .await
+                .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+                for file in made
+                    .files
+                    .iter()
+                    .filter(|file| file.format.target().is_some())
+                {
+                    recorder
+                        .events()
+                        .note(format!("{}  {}", file.path, human_bytes(file.size)));
+                }
+                Ok((made, format!("{detail}, each read back and compared")))
+            })
+            .await
+    }
+
+    async fn tests(&mut self, folder: &Utf8Path) -> Result<Vec<manifest::Boot>> {
+        let plan = self.plan;
+        let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
+        let Some(output) = outputs.bootable() else {
+            self.recorder
+                .events()
+                .warn("tests are skipped: no disk output was asked for that could be booted");
+            return Ok(Vec::new());
+        };
+        let source = folder.join(&output.name);
+        let driver = output.format.qemu_driver().unwrap_or("raw");
+        let mut boots = Vec::new();
+        for (index, test) in plan.tests.iter().enumerate() {
+            let overlay = self.run.path().join(format!("test-{index}.qcow2"));
+            qemu_img::create_overlay(&overlay, &source, driver, None).await?;
+            boots.push(self.test(*test, &overlay, output.format).await?);
+            let _ = std::fs::remove_file(&overlay);
+        }
+        Ok(boots)
+    }
+
+    async fn test(
+        &mut self,
+        test: TestBoot,
+        overlay: &Utf8Path,
+        output: OutputFormat,
+    ) -> Result<manifest::Boot> {
+        let (plan, recorder) = (self.plan, self.recorder);
+        let bus = match test.bus {
+            DiskBus::Virtio => "virtio",
+            DiskBus::Nvme => "nvme",
+        };
+        let boot = recorder
+            .step(
+                StepKind::LaunchTestInstance,
+                format!("{output} on {bus} by {}", test.firmware),
+                async {
+                    let spec = self.guest_spec(overlay, Purpose::Test, test.firmware, test.bus)?;
+                    let boot = self
+                        .start(spec, "test", Some(output))
+                        .await
+                        .map_err(as_test_failure)?;
+                    let detail = format!(
+                        "{output} on {bus} by {}: up after {:.1} s",
+                        test.firmware, boot.seconds
+                    );
+                    Ok((boot, detail))
+                },
+            )
+            .await?;
+        if test.components
+            && plan
+                .components
+                .iter()
+                .any(|component| component.has_phase("test"))
+        {
+            let guest = self.guest.as_mut().ok_or_else(no_guest)?;
+            let applied = recorder
+                .step(StepKind::ApplyTestComponents, "test phases", async {
+                    bootstrap(guest, plan, recorder).await?;
+                    let step = (StepKind::ApplyTestComponents, recorder);
+                    components::run_phase(
+                        guest,
+                        &plan.components,
+                        "test",
+                        &plan.working_directory,
+                        step,
+                    )
+                    .await?;
+                    let tested = plan
+                        .components
+                        .iter()
+                        .filter(|component| component.has_phase("test"))
+                        .count();
+                    Ok(((), format!("{} tested", count(tested, "component"))))
+                })
+                .await;
+            let fetched = components::fetch_logs(guest, &self.identity.logs.join("test")).await;
+            applied?;
+            fetched?;
+        }
+        recorder
+            .step(StepKind::TerminateTestInstance, "stop", async {
+                let exit = self.stop().await?;
+                Ok(((), exit))
+            })
+            .await?;
+        Ok(boot)
+    }
+
+    fn manifest(&self, built: Built, made: Made, boots: Vec<manifest::Boot>) -> Manifest {
+        let plan = self.plan;
+        Manifest {
+            manifest_version: manifest::VERSION,
+            name: plan.name.clone(),
+            version: plan.version.clone(),
+            build: self.identity.build,
+            arn: self.identity.arn.clone(),
+            run: self.identity.run.clone(),
+            created: now(),
+            generator: format!("ovenbird {}", env!("CARGO_PKG_VERSION")),
+            architecture: plan.machine.arch,
+            firmware: plan.parent.firmware.clone(),
+            parent: manifest::Parent {
+                name: plan.parent.name.clone(),
+                version: plan.parent.version.clone(),
+                sha256: plan.parent.sha256.clone(),
+            },
+            components: plan
+                .components
+                .iter()
+                .map(|component| manifest::Component {
+                    name: component.name.clone(),
+                    version: component.version.clone(),
+                    sha256: component.sha256.clone(),
+                    parameters: component.parameters.clone(),
+                })
+                .collect(),
+            os: built.os,
+            packages: built.packages,
+            sanitised: built.sanitised,
+            virtual_size: made.virtual_size,
+            disk_digest: made.disk_digest,
+            boots,
+            files: made.files,
+            tags: plan.tags.clone(),
+        }
+    }
+
+    /// Copies the consoles to the logs; they are evidence also of a bake that worked.
+    fn keep_console(&self) {
+        let Ok(entries) = self.run.path().read_dir_utf8() else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let console = entry.path().join("console.log");
+            if console.is_file() {
+                let target = self
+                    .identity
+                    .logs
+                    .join(format!("console-{}.log", entry.file_name()));
+                let _ = std::fs::copy(console, target);
+            }
+        }
+    }
+
+    /// Takes everything away, or leaves the guest to the person.
+    async fn clean_up(mut self, failure: Option<&Failure>) {
+        let Some(guest) = self.guest.take() else {
+            return;
+        };
+        let keep = failure.is_some_and(|failure| failure.kind() != FailureKind::Cancelled)
+            && guest.machine().exited().is_none();
+        match self.options.on_error {
+            OnError::Keep if keep => {
+                guest.detach();
+                match self.run.keep() {
+                    Ok(command) => self.recorder.send(Event::Note {
+                        message: format!(
+                            "the guest is kept; log in with:\n  {command}\nand end it with: ovenbird image rm {}/{}/{}",
+                            self.plan.name, self.plan.version, self.identity.build
+                        ),
+                    }),
+                    Err(failure) => self.recorder.events().warn(failure.chain()),
+                }
+                return;
+            }
+            OnError::Shell if keep => {
+                self.recorder
+                    .events()
+                    .note("the bake failed; this is a shell in the guest, leave it to clean up");
+                let record = super::run_folder::list(&self.identity.runs)
+                    .into_iter()
+                    .find(|(path, _)| path == self.run.path());
+                if let Some((folder, record)) = record {
+                    let words = super::run_folder::ssh_command(&folder, &record);
+                    let shell = tokio::process::Command::new(&words[0])
+                        .args(&words[1..])
+                        .stdin(Stdio::inherit())
+                        .status()
+                        .await;
+                    if let Err(error) = shell {
+                        self.recorder
+                            .events()
+                            .warn(format!("cannot start ssh: {error}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.recorder.events().note("stopping the guest");
+        guest.stop().await;
+    }
+}
+
+async fn bootstrap(guest: &Guest, plan: &BakePlan, recorder: &Recorder) -> Result<((), String)> {
+    let version = agent::deploy(guest.session()).await?;
+    recorder.send(Event::Rung {
+        rung: Rung::Agent,
+        seconds: recorder.seconds(),
+    });
+    components::put_documents(guest, &plan.components).await?;
+    Ok(((), version))
+}
+
+/// Asks the guest how it really was booted: firmware that is silently replaced by another is a classic.
+async fn firmware_of(guest: &Guest) -> Result<Firmware> {
+    let output = guest
+        .root(
+            "asking for the firmware",
+            "if [ -d /sys/firmware/efi ]; then echo uefi; else echo bios; fi",
+        )
+        .await?;
+    output.text().trim().parse().map_err(|error: String| {
+        Failure::guest("the guest does not say how it was booted").caused_by(error)
+    })
+}
+
+/// An image that does not boot has failed its test.
+fn as_test_failure(failure: Failure) -> Failure {
+    if failure.kind() != FailureKind::Guest {
+        return failure;
+    }
+    let mut test = Failure::new(
+        FailureKind::Test,
+        format!("the finished image does not boot: {}", failure.chain()),
+    );
+    if let Some(details) = failure.details() {
+        test = test.with_details(details);
+    }
+    if let Some(hint) = failure.hint() {
+        test = test.with_hint(hint);
+    }
+    test
+}
+
+fn no_guest() -> Failure {
+    Failure::new(FailureKind::Internal, "there is no guest")
+}
+
+fn now() -> String {
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+/// Bytes for people: `1.5 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human_bytes(0), "0 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn counts_for_people() {
+        assert_eq!(count(1, "rule"), "1 rule");
+        assert_eq!(count(0, "rule"), "0 rules");
+    }
+}

@@ -1,0 +1,15 @@
+//! The engine: from a resolved plan to a tested image.
+
+pub mod components;
+pub mod copy_progress;
+pub mod engine;
+pub mod inventory;
+pub mod kernel;
+pub mod plan;
+pub mod recorder;
+pub mod resolve;
+pub mod run_folder;
+pub mod sanitise;
+
+pub use engine::{Finished, Identity, OnError, Options, bake};
+pub use plan::BakePlan;

@@ -1,0 +1,126 @@
+//! What a bake is going to do: everything resolved, nothing left to look up.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+
+use crate::machine::{Arch, Boot, DiskBus, Firmware};
+use crate::output::OutputFormat;
+
+/// A bake with all its inputs.
+#[derive(Debug, Clone)]
+pub struct BakePlan {
+    /// The image's name.
+    pub name: String,
+    /// `major.minor.patch`; the build number is given when the bake begins.
+    pub version: String,
+    /// The recipe as it was read, for the records.
+    pub recipe: serde_json::Value,
+    /// The disk to start from.
+    pub parent: Parent,
+    /// In the order of the recipe.
+    pub components: Vec<PlannedComponent>,
+    /// Size of the root disk in bytes, if it shall be larger than the parent's.
+    pub root_size: Option<u64>,
+    /// Where components work in the guest, and where skip markers are looked for.
+    pub working_directory: String,
+    /// The machine for build and test.
+    pub machine: MachinePlan,
+    /// What to make.
+    pub outputs: Vec<OutputFormat>,
+    /// The final folder; the store's image folder if none is given.
+    pub destination: Option<Utf8PathBuf>,
+    /// Fresh boots of the finished output; empty if tests are off.
+    pub tests: Vec<TestBoot>,
+    /// Sanitising rules that the recipe switches off, by id.
+    pub sanitise_skip: Vec<String>,
+    /// Tags of the recipe.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The parent image.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The disk's file.
+    pub disk: Utf8PathBuf,
+    /// The disk's format.
+    pub format: String,
+    /// The disk file's SHA-256.
+    pub sha256: String,
+    /// Firmware that it boots with.
+    pub firmware: Vec<Firmware>,
+    /// Kernel and initrd beside the disk, if it has them: the build guest then needs no firmware and boot loader.
+    pub kernel: Option<Boot>,
+}
+
+/// A component document, resolved.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedComponent {
+    /// The document's name.
+    pub name: String,
+    /// Its version, where it has one.
+    pub version: Option<String>,
+    /// Where it was read from.
+    pub path: Utf8PathBuf,
+    /// The document.
+    #[serde(skip)]
+    pub text: String,
+    /// SHA-256 of the document.
+    pub sha256: String,
+    /// The phases that it has.
+    pub phases: Vec<String>,
+    /// Parameters given by the recipe.
+    pub parameters: BTreeMap<String, Vec<String>>,
+}
+
+impl PlannedComponent {
+    /// Whether the document has a phase.
+    pub fn has_phase(&self, phase: &str) -> bool {
+        self.phases.iter().any(|name| name == phase)
+    }
+}
+
+/// The machine of build and test.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachinePlan {
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// How the build guest boots.
+    pub firmware: Firmware,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Whether the guest may reach the network.
+    pub network: bool,
+}
+
+/// A fresh boot of the finished output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TestBoot {
+    /// How it boots.
+    pub firmware: Firmware,
+    /// The disk's controller.
+    pub bus: DiskBus,
+    /// Whether the test phases run in it; the other boots show only that the image comes up.
+    pub components: bool,
+}
+
+impl BakePlan {
+    /// The file name's stem for a build number: `name-version-build`.
+    pub fn stem(&self, build: u32) -> String {
+        format!("{}-{}-{build}", normalise(&self.name), self.version)
+    }
+}
+
+/// A name as the service writes it in ARNs: lower case, spaces as dashes.
+pub fn normalise(name: &str) -> String {
+    name.to_lowercase().replace(' ', "-")
+}

@@ -1,0 +1,392 @@
+//! From a recipe to a plan: parent image, components, machine, outputs, tests.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_component::document::Document;
+use ovenbird_component::source::Source;
+use ovenbird_component::{Options, Validated, validate_source};
+use sha2::{Digest as _, Sha256};
+
+use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
+use crate::catalog::BaseImage;
+use crate::documents::recipe::{ComponentReference, ImageRecipe, RecipeComponent};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::machine::{Arch, DiskBus, Firmware};
+use crate::output::OutputFormat;
+
+/// What the command line may overrule.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Final folder.
+    pub destination: Option<Utf8PathBuf>,
+    /// Virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// No test boots.
+    pub no_tests: bool,
+    /// Further folders with components, searched before the recipe's own.
+    pub component_folders: Vec<Utf8PathBuf>,
+}
+
+/// More virtual CPUs than these make a bake slower, not faster, when two run side by side.
+const MOST_CPUS: usize = 4;
+/// apt and dnf starve in the 512 MiB that other builders give them.
+const DEFAULT_MEMORY_MIB: u32 = 2048;
+/// A document must not be larger in the service.
+const LARGEST_DOCUMENT: u64 = 64 * 1024;
+
+/// Resolves a recipe.
+///
+/// # Errors
+/// [`FailureKind::Config`] if a component or parameter is missing or wrong.
+pub fn plan(
+    recipe: &ImageRecipe,
+    recipe_path: &Utf8Path,
+    base: &BaseImage,
+    overrides: &Overrides,
+) -> Result<BakePlan> {
+    let folder = recipe_path.parent().unwrap_or(Utf8Path::new("."));
+    let local = &recipe.local;
+    let arch = local.architecture.unwrap_or(base.architecture);
+    if arch != base.architecture {
+        return Err(Failure::config(format!(
+            "the recipe wants a guest of {arch}, the parent {} is one of {}",
+            base.label(),
+            base.architecture
+        )));
+    }
+    let firmware = local.firmware.unwrap_or_else(|| default_firmware(base));
+    if !base.firmware.is_empty() && !base.firmware.contains(&firmware) {
+        let known: Vec<&str> = base
+            .firmware
+            .iter()
+            .map(|firmware| firmware.as_str())
+            .collect();
+        return Err(Failure::config(format!(
+            "the parent {} does not boot by {firmware}",
+            base.label()
+        ))
+        .with_hint(format!("it boots by {}", known.join(" and "))));
+    }
+    let components = recipe
+        .components
+        .iter()
+        .map(|component| resolve_component(component, folder, overrides))
+        .collect::<Result<Vec<_>>>()?;
+    let root_size = recipe
+        .root_volume_gib
+        .map(|gib| gib << 30)
+        .filter(|size| *size != base.virtual_size);
+    if let Some(size) = root_size
+        && size < base.virtual_size
+    {
+        return Err(Failure::config(format!(
+            "the root volume of {} GiB is smaller than the parent's disk of {:.1} GiB",
+            size >> 30,
+            base.virtual_size as f64 / f64::from(1 << 30)
+        ))
+        .with_hint("`volumeSize` in `blockDeviceMappings` can only grow the disk"));
+    }
+    let outputs = if local.outputs.is_empty() {
+        vec![OutputFormat::Qcow2]
+    } else {
+        local.outputs.clone()
+    };
+    let destination = overrides.destination.clone().or_else(|| {
+        local
+            .destination
+            .as_ref()
+            .map(|destination| folder.join(destination))
+    });
+    Ok(BakePlan {
+        name: recipe.name.clone(),
+        version: recipe.semantic_version.clone(),
+        recipe: serde_json::Value::Null,
+        parent: Parent {
+            name: base.name.clone(),
+            version: base
+                .version
+                .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
+            disk: base.disk.clone(),
+            format: base.format.clone(),
+            sha256: base.sha256.clone(),
+            firmware: base.firmware.clone(),
+            kernel: base.kernel.as_ref().map(super::kernel::for_bake),
+        },
+        components,
+        root_size,
+        working_directory: recipe.working_directory.clone(),
+        machine: MachinePlan {
+            arch,
+            firmware,
+            cpus: overrides.cpus.or(local.cpus).unwrap_or_else(default_cpus),
+            memory_mib: overrides
+                .memory_mib
+                .or(local.memory_mib)
+                .unwrap_or(DEFAULT_MEMORY_MIB),
+            network: local.network.unwrap_or(true),
+        },
+        outputs,
+        destination,
+        tests: test_boots(recipe, firmware, overrides.no_tests),
+        sanitise_skip: local.sanitise_skip.clone(),
+        tags: recipe.tags.clone(),
+    })
+}
+
+fn default_firmware(base: &BaseImage) -> Firmware {
+    match base.architecture {
+        Arch::Aarch64 => Firmware::Uefi,
+        Arch::X86_64 => base.firmware.first().copied().unwrap_or(Firmware::Bios),
+    }
+}
+
+fn default_cpus() -> u32 {
+    let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(host.min(MOST_CPUS)).unwrap_or(1)
+}
+
+/// The first boot runs the test phases; the others show that the image comes up under what else it claims.
+fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<TestBoot> {
+    if no_tests || recipe.local.tests == Some(false) {
+        return Vec::new();
+    }
+    let first = TestBoot {
+        firmware,
+        bus: DiskBus::Virtio,
+        components: true,
+    };
+    let mut boots = vec![first];
+    let bus = if recipe.local.test_nvme {
+        DiskBus::Nvme
+    } else {
+        DiskBus::Virtio
+    };
+    let mut further = recipe.local.test_firmware.clone();
+    if further.is_empty() && recipe.local.test_nvme {
+        further.push(firmware);
+    }
+    for firmware in further {
+        let boot = TestBoot {
+            firmware,
+            bus,
+            components: false,
+        };
+        if !boots
+            .iter()
+            .any(|known| known.firmware == boot.firmware && known.bus == boot.bus)
+        {
+            boots.push(boot);
+        }
+    }
+    boots
+}
+
+fn resolve_component(
+    component: &RecipeComponent,
+    folder: &Utf8Path,
+    overrides: &Overrides,
+) -> Result<PlannedComponent> {
+    let (path, version) = match &component.reference.value {
+        ComponentReference::Path(path) => (folder.join(path), None),
+        ComponentReference::Name { name, version } => {
+            let mut folders = overrides.component_folders.clone();
+            folders.push(folder.join("components"));
+            folders.push(folder.to_owned());
+            let found = find_component(&folders, name, version)?;
+            (found.0, Some(found.1))
+        }
+    };
+    let text = read_document(&path)?;
+    let source = Source::new(path.as_str(), text.clone());
+    let Validated {
+        document,
+        diagnostics,
+    } = validate_source(&source, &Options::default());
+    let document = document
+        .filter(|_| !diagnostics.has_errors())
+        .ok_or_else(|| {
+            Failure::config(format!(
+                "{path} is not a valid component document ({})",
+                diagnostics.counts()
+            ))
+            .with_details(diagnostics.render())
+        })?;
+    check_parameters(&path, &document, &component.parameters)?;
+    Ok(PlannedComponent {
+        name: document
+            .name
+            .clone()
+            .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
+        version,
+        sha256: hex::encode(Sha256::digest(text.as_bytes())),
+        phases: document
+            .phases
+            .iter()
+            .map(|phase| phase.name.value.clone())
+            .collect(),
+        parameters: component.parameters.clone(),
+        path,
+        text,
+    })
+}
+
+fn read_document(path: &Utf8Path) -> Result<String> {
+    let length = std::fs::metadata(path)
+        .or_failure(FailureKind::Config, || {
+            format!("cannot read the component {path}")
+        })?
+        .len();
+    if length > LARGEST_DOCUMENT {
+        return Err(Failure::config(format!(
+            "the component {path} has {length} bytes, at most {LARGEST_DOCUMENT} are allowed"
+        )));
+    }
+    std::fs::read_to_string(path).or_failure(FailureKind::Config, || {
+        format!("cannot read the component {path}")
+    })
+}
+
+/// The service rejects a recipe that gives an unknown parameter, or leaves one without a value.
+fn check_parameters(
+    path: &Utf8Path,
+    document: &Document,
+    given: &BTreeMap<String, Vec<String>>,
+) -> Result<()> {
+    let known: Vec<&str> = document
+        .parameters
+        .iter()
+        .map(|parameter| parameter.name.value.as_str())
+        .collect();
+    for name in given.keys() {
+        if !known.contains(&name.as_str()) {
+            let failure = Failure::config(format!("{path} has no parameter `{name}`"));
+            return Err(
+                match ovenbird_component::source::nearest(name, known.iter().copied()) {
+                    Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+                    None => failure,
+                },
+            );
+        }
+    }
+    for parameter in &document.parameters {
+        let name = &parameter.name.value;
+        match given.get(name) {
+            None if parameter.default.is_none() => {
+                return Err(Failure::config(format!(
+                    "{path}: the parameter `{name}` has no default and no value"
+                ))
+                .with_hint("give it under `parameters:` of the component in the recipe"));
+            }
+            None => {}
+            Some(values) => {
+                for value in values {
+                    parameter
+                        .check(value)
+                        .map_err(|problem| Failure::config(format!("{path}: {problem}")))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks a component up in folders: `NAME/VERSION.yml`, `NAME/VERSION/component.yml`, or `NAME.yml` for `x.x.x`.
+fn find_component(
+    folders: &[Utf8PathBuf],
+    name: &str,
+    pattern: &str,
+) -> Result<(Utf8PathBuf, String)> {
+    let mut best: Option<([u32; 3], Utf8PathBuf)> = None;
+    for folder in folders {
+        let Ok(entries) = folder.join(name).read_dir_utf8() else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let stem = entry.path().file_name().unwrap_or_default();
+            let stem = stem
+                .strip_suffix(".yml")
+                .or_else(|| stem.strip_suffix(".yaml"))
+                .unwrap_or(stem);
+            let Some(version) = parse_version(stem) else {
+                continue;
+            };
+            let file = if entry.path().is_dir() {
+                entry.path().join("component.yml")
+            } else {
+                entry.path().to_owned()
+            };
+            if file.is_file()
+                && matches(version, pattern)
+                && best.as_ref().is_none_or(|(known, _)| version > *known)
+            {
+                best = Some((version, file));
+            }
+        }
+        // The first folder that has a fitting version wins: nearer folders hide farther ones.
+        if best.is_some() {
+            break;
+        }
+    }
+    best.map(|(version, path)| {
+        (
+            path,
+            format!("{}.{}.{}", version[0], version[1], version[2]),
+        )
+    })
+    .ok_or_else(|| {
+        let places: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+        Failure::config(format!("no component {name}/{pattern}"))
+            .with_details(format!("looked in:\n  {}", places.join("\n  ")))
+            .with_hint("components lie in NAME/VERSION.yml; `--components DIR` adds a folder")
+    })
+}
+
+fn parse_version(text: &str) -> Option<[u32; 3]> {
+    let mut parts = text.split('.').map(str::parse::<u32>);
+    let version = [
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+    ];
+    parts.next().is_none().then_some(version)
+}
+
+fn matches(version: [u32; 3], pattern: &str) -> bool {
+    pattern
+        .split('.')
+        .zip(version)
+        .all(|(wanted, number)| wanted == "x" || wanted.parse() == Ok(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_fitting_version_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(root.path()).unwrap();
+        for version in ["1.0.0", "1.2.0", "1.10.0", "2.0.0"] {
+            let folder = root.join("hello").join(version);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("component.yml"), "x").unwrap();
+        }
+        let folders = [root.to_owned()];
+        for (pattern, wanted) in [
+            ("x.x.x", "2.0.0"),
+            ("1.x.x", "1.10.0"),
+            ("1.2.x", "1.2.0"),
+            ("1.0.0", "1.0.0"),
+        ] {
+            assert_eq!(
+                find_component(&folders, "hello", pattern).unwrap().1,
+                wanted
+            );
+        }
+        let failure = find_component(&folders, "hello", "3.x.x").unwrap_err();
+        assert_eq!(failure.to_string(), "no component hello/3.x.x");
+    }
+}

@@ -1,0 +1,168 @@
+//! `ovenbird build RECIPE`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use clap::ValueEnum;
+use tokio_util::sync::CancellationToken;
+
+use super::Session;
+use crate::bake::resolve::{self, Overrides};
+use crate::bake::{self, Identity, OnError, Options, run_folder};
+use crate::catalog;
+use crate::documents::recipe;
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::events::{Events, LogFile};
+use crate::machine::{Accelerator, Host};
+use crate::store::{ImageLedger, NewImage, Store};
+
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recipe's file
+    recipe: Utf8PathBuf,
+    /// Folder for the finished image (it must not exist yet); default: below the home
+    #[arg(short, long, value_name = "DIR")]
+    destination: Option<Utf8PathBuf>,
+    /// What to do with the guest if the bake fails
+    #[arg(long, value_enum, default_value_t = OnErrorArg::Cleanup, value_name = "WHAT")]
+    on_error: OnErrorArg,
+    /// Use this accelerator instead of the one that the probe finds: kvm, hvf or tcg
+    #[arg(long, value_name = "NAME")]
+    accel: Option<Accelerator>,
+    /// Virtual CPUs of the guest
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Memory of the guest in MiB
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Do not boot and test the finished image
+    #[arg(long)]
+    no_tests: bool,
+    /// Also look for components in this folder (may be given several times)
+    #[arg(long = "components", value_name = "DIR")]
+    component_folders: Vec<Utf8PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnErrorArg {
+    /// Stop the guest and remove everything
+    Cleanup,
+    /// Leave the guest running and print how to log in
+    Keep,
+    /// Open a shell in the guest, then clean up
+    Shell,
+}
+
+impl From<OnErrorArg> for OnError {
+    fn from(arg: OnErrorArg) -> Self {
+        match arg {
+            OnErrorArg::Cleanup => Self::Cleanup,
+            OnErrorArg::Keep => Self::Keep,
+            OnErrorArg::Shell => Self::Shell,
+        }
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// What the bake says.
+pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+    let home = &session.home;
+    for image in run_folder::sweep(&home.runs()) {
+        session
+            .printer
+            .warn(format!("cleared what the dead build of {image} had left"));
+    }
+    let source = recipe::source_of(&args.recipe).or_failure(FailureKind::Config, || {
+        format!("cannot read the recipe {}", args.recipe)
+    })?;
+    let (recipe, diagnostics) = recipe::read(&source);
+    let recipe = recipe.ok_or_else(|| {
+        Failure::config(format!(
+            "{} is not a valid recipe ({})",
+            args.recipe,
+            diagnostics.counts()
+        ))
+        .with_details(diagnostics.render())
+    })?;
+    if !diagnostics.is_empty() {
+        session.printer.warn(diagnostics.render());
+    }
+    let base = catalog::resolve(home.path(), &recipe.parent_image.value)?;
+    let overrides = Overrides {
+        destination: args.destination,
+        cpus: args.cpus,
+        memory_mib: args.memory,
+        no_tests: args.no_tests,
+        component_folders: args.component_folders,
+    };
+    let plan = resolve::plan(&recipe, &args.recipe, &base, &overrides)?;
+    let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
+    if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
+        session.printer.warn(format!(
+            "software emulation, the guest will be slow: {}",
+            host.verdict.reason
+        ));
+    }
+    let store = Arc::new(Store::open(home)?);
+    store.fail_dead_builds()?;
+    let image = store.begin_image(&NewImage {
+        name: plan.name.clone(),
+        version: plan.version.clone(),
+        parent: format!("{}/{}", plan.parent.name, plan.parent.version),
+        recipe: plan.recipe.to_string(),
+        folder: plan.destination.clone(),
+    })?;
+    std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
+        format!("cannot create {}", image.logs)
+    })?;
+    let identity = Identity {
+        run: image.run.clone(),
+        build: image.build,
+        arn: image.arn.clone(),
+        target: image.folder.clone(),
+        runs: home.runs(),
+        logs: image.logs.clone(),
+    };
+    let ledger = Box::new(ImageLedger::new(store, image));
+    let log = LogFile::create(&identity.logs.join("events.ndjson"))
+        .or_failure(FailureKind::Environment, || {
+            format!("cannot write the log in {}", identity.logs)
+        })?;
+    let events = Events::new(vec![session.printer.reader(), Arc::new(log)]);
+    let options = Options {
+        on_error: args.on_error.into(),
+        cancel: cancel_on_signal(),
+    };
+    bake::bake(&plan, &host, &identity, &options, events, ledger).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first Ctrl-C (or SIGTERM) cancels in order, the second ends the process at once; the kernel then ends QEMU.
+pub fn cancel_on_signal() -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return;
+        };
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            count += 1;
+            if count > 1 {
+                std::process::exit(i32::from(FailureKind::Cancelled.exit_code()));
+            }
+            eprintln!("\ncancelling; press Ctrl-C again to end at once");
+            cancel.cancel();
+        }
+    });
+    token
+}

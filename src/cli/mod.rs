@@ -1,0 +1,155 @@
+//! The command line: one file for each verb.
+
+pub mod build;
+pub mod completions;
+pub mod image;
+pub mod logs;
+pub mod printer;
+pub mod ssh;
+pub mod validate;
+
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::store::Home;
+use printer::Printer;
+
+/// What is told after every help text.
+const EXIT_CODES: &str = "Exit codes:\n  \
+    0 success   1 internal error   2 wrong usage   3 wrong document, reference or digest\n  \
+    4 something on this machine is missing or broken   5 the guest did not come up or went away\n  \
+    6 a component failed   7 the finished image failed its tests   8 an output could not be written or verified\n  \
+    130 cancelled";
+
+/// EC2 Image Builder on your own machine: bake a machine image from a recipe, test it on a fresh boot, deliver it.
+#[derive(Debug, Parser)]
+#[command(name = "ovenbird", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Print JSON on standard output: the event stream for a build, one value otherwise
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show more: the guest's console and what components print; twice for our own debug log
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Where base images, finished images and state are kept
+    #[arg(long, global = true, env = "OVENBIRD_HOME", value_name = "DIR")]
+    home: Option<Utf8PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Bake an image from a recipe
+    Build(build::Args),
+    /// Check recipes and component documents without baking
+    Validate(validate::Args),
+    /// Look at finished images and past builds
+    Image(image::Args),
+    /// Log in to the guest of a build that runs or was kept
+    Ssh(ssh::Args),
+    /// Show the events, the console and the components' logs of a build
+    Logs(logs::Args),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionArgs),
+    /// Write man pages to a folder
+    Man(completions::ManArgs),
+}
+
+/// What a verb works with.
+#[derive(Debug)]
+pub struct Session {
+    /// Where everything is kept.
+    pub home: Home,
+    /// How to print.
+    pub printer: Printer,
+}
+
+/// Parses the process's arguments and runs the verb.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer {
+        json: cli.global.json,
+        verbose: cli.global.verbose,
+    };
+    log_to_stderr(cli.global.verbose);
+    match run(cli, printer) {
+        Ok(code) => code,
+        Err(failure) => {
+            printer.failure(&failure);
+            ExitCode::from(failure.kind().exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
+    // These work without a home.
+    match &cli.verb {
+        Verb::Completions(args) => return completions::print(args, &mut Cli::command()),
+        Verb::Man(args) => return completions::man(args, Cli::command()),
+        Verb::Validate(args) => return validate::run(args, printer),
+        _ => {}
+    }
+    let home = match cli.global.home {
+        Some(path) => Home::at(path),
+        None => Home::of_user(),
+    }?;
+    let session = Session { home, printer };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .or_failure(FailureKind::Environment, || {
+            "cannot start the runtime".into()
+        })?;
+    let result = runtime.block_on(async {
+        match cli.verb {
+            Verb::Build(args) => build::run(args, &session).await,
+            Verb::Image(args) => image::run(args, &session),
+            Verb::Ssh(args) => ssh::run(&args, &session),
+            Verb::Logs(args) => logs::run(args, &session).await,
+            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) => Err(Failure::new(
+                FailureKind::Internal,
+                "the verb was handled before",
+            )),
+        }
+    });
+    // A blocking conversion that was cancelled must not hold the process back.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+/// `-vv` prints our own log; `OVENBIRD_LOG` chooses what, in the syntax of `tracing`.
+fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = if verbose > 1 {
+        "ovenbird=debug,warn"
+    } else {
+        "off"
+    };
+    let filter =
+        EnvFilter::try_from_env("OVENBIRD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

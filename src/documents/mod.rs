@@ -1,0 +1,5 @@
+//! Resource documents: the service's own shapes.
+
+pub mod recipe;
+
+pub use recipe::ImageRecipe;

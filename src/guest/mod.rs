@@ -1,0 +1,10 @@
+//! The running guest, seen from the host: seed, keys, readiness, SSH session and agent.
+
+pub mod agent;
+pub mod keys;
+pub mod ladder;
+pub mod running;
+pub mod seed;
+pub mod ssh;
+
+pub use running::{Guest, GuestSpec};

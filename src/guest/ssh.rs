@@ -1,0 +1,300 @@
+//! One SSH session into the guest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{ChannelMsg, Disconnect};
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+/// What can go wrong with the session.
+#[derive(Debug, Error)]
+pub enum SshError {
+    /// Nothing listens yet, or the connection was cut before the greeting.
+    #[error("no SSH server answers")]
+    NoServer(#[source] russh::Error),
+    /// The server's key is not the one that we put into the guest.
+    #[error("the SSH server identifies itself with another key than the one put into the guest")]
+    WrongHostKey,
+    /// The server doesn't let us in.
+    #[error("the guest does not let user `{user}` in")]
+    Refused {
+        /// Who wanted in.
+        user: String,
+    },
+    /// The connection broke.
+    #[error("the SSH connection broke")]
+    Broken(#[source] russh::Error),
+    /// The command printed more than we are willing to keep.
+    #[error("the command's output exceeds {limit} bytes")]
+    TooMuch {
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// The user network accepts a connection for a guest that has no network yet, and then waits long for the guest's
+/// answer. So a connection is given up soon if no banner comes; the server sends it first, before any cryptography.
+const BANNER_BOUND: Duration = Duration::from_millis(2500);
+/// Key exchange and login; some seconds under software emulation.
+const LOGIN_BOUND: Duration = Duration::from_secs(60);
+
+/// Connects and waits until the server's banner lies ready to be read.
+async fn greeted(port: u16) -> Result<TcpStream, russh::Error> {
+    let greeting = async {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        let mut first = [0; 4];
+        // Nothing is taken out of the stream: the SSH client reads the banner itself.
+        if stream.peek(&mut first).await? == 0 {
+            return Err(russh::Error::Disconnect);
+        }
+        Ok(stream)
+    };
+    tokio::time::timeout(BANNER_BOUND, greeting)
+        .await
+        .unwrap_or(Err(russh::Error::ConnectionTimeout))
+}
+
+/// What a command in the guest left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Its exit status; `None` if it was killed or the connection broke first.
+    pub status: Option<u32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error, cut after 64 KiB.
+    pub stderr: Vec<u8>,
+}
+
+impl CommandOutput {
+    /// Whether it ended with status 0.
+    pub fn success(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+const STDERR_LIMIT: usize = 64 * 1024;
+
+struct Verifier {
+    wanted: PublicKey,
+    mismatch: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl client::Handler for Verifier {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        let same = match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                key.key_data() == self.wanted.key_data()
+            }
+            PublicKeyOrCertificate::Certificate(_) => false,
+        };
+        if !same {
+            self.mismatch
+                .store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(same)
+    }
+}
+
+/// An authenticated connection.
+pub struct Session {
+    handle: Handle<Verifier>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session(..)")
+    }
+}
+
+impl Session {
+    /// Connects to a loopback port, verifies the host key and logs in by public key.
+    ///
+    /// # Errors
+    /// [`SshError::NoServer`] while the guest is not ready, [`SshError::WrongHostKey`], [`SshError::Refused`].
+    pub async fn connect(
+        port: u16,
+        user: &str,
+        key: &PrivateKey,
+        host: &PublicKey,
+    ) -> Result<Self, SshError> {
+        let config = Arc::new(client::Config {
+            // A guest that is gone is noticed after two minutes, also where no TCP reset arrives.
+            keepalive_interval: Some(Duration::from_secs(20)),
+            keepalive_max: 6,
+            nodelay: true,
+            // The stream of events is small; uploads profit from a large window.
+            window_size: 4 * 1024 * 1024,
+            ..client::Config::default()
+        });
+        let mismatch = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let verifier = Verifier {
+            wanted: host.clone(),
+            mismatch: Arc::clone(&mismatch),
+        };
+        let stream = greeted(port).await.map_err(SshError::NoServer)?;
+        let mut handle = tokio::time::timeout(
+            LOGIN_BOUND,
+            client::connect_stream(config, stream, verifier),
+        )
+        .await
+        .unwrap_or(Err(russh::Error::ConnectionTimeout))
+        .map_err(|error| {
+            if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
+                SshError::WrongHostKey
+            } else {
+                SshError::NoServer(error)
+            }
+        })?;
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
+        let answer = handle
+            .authenticate_publickey(user, key)
+            .await
+            .map_err(SshError::Broken)?;
+        if !answer.success() {
+            return Err(SshError::Refused { user: user.into() });
+        }
+        Ok(Self { handle })
+    }
+
+    /// Runs a command, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`], [`SshError::TooMuch`]. A non-zero exit status is not an error.
+    pub async fn run(
+        &self,
+        command: &str,
+        stdin: &[u8],
+        limit: usize,
+    ) -> Result<CommandOutput, SshError> {
+        let mut output = CommandOutput::default();
+        let status = self
+            .stream(command, stdin, |chunk| match chunk {
+                Chunk::Stdout(bytes) => {
+                    if output.stdout.len() + bytes.len() > limit {
+                        return Err(SshError::TooMuch { limit });
+                    }
+                    output.stdout.extend_from_slice(bytes);
+                    Ok(())
+                }
+                Chunk::Stderr(bytes) => {
+                    let room = STDERR_LIMIT.saturating_sub(output.stderr.len());
+                    output
+                        .stderr
+                        .extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    Ok(())
+                }
+            })
+            .await?;
+        output.status = status;
+        Ok(output)
+    }
+
+    /// Runs a command, feeds it `stdin`, and hands each chunk that it prints to `sink`; returns its exit status.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`], and what `sink` returns.
+    pub async fn stream(
+        &self,
+        command: &str,
+        stdin: &[u8],
+        mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
+    ) -> Result<Option<u32>, SshError> {
+        let mut channel = self
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(SshError::Broken)?;
+        channel
+            .exec(true, command)
+            .await
+            .map_err(SshError::Broken)?;
+        // The window lets the server stop us; so feeding and reading have to go on side by side.
+        let writer = channel.make_writer();
+        let feed = async move {
+            use tokio::io::AsyncWriteExt as _;
+            let mut writer = writer;
+            // A command that doesn't read its input ends the pipe; that shows in its exit status.
+            let _ = writer.write_all(stdin).await;
+            let _ = writer.shutdown().await;
+        };
+        let mut status = None;
+        let read = async {
+            while let Some(message) = channel.wait().await {
+                match message {
+                    ChannelMsg::Data { data } => sink(Chunk::Stdout(&data))?,
+                    ChannelMsg::ExtendedData { data, .. } => sink(Chunk::Stderr(&data))?,
+                    ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                    ChannelMsg::Close => break,
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        let ((), result) = tokio::join!(feed, read);
+        result?;
+        if status.is_none() && self.handle.is_closed() {
+            return Err(SshError::Broken(russh::Error::Disconnect));
+        }
+        Ok(status)
+    }
+
+    /// Says goodbye; errors don't matter any more.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(
+            Duration::from_secs(2),
+            self.handle
+                .disconnect(Disconnect::ByApplication, "done", "en"),
+        )
+        .await;
+    }
+}
+
+/// A piece of a command's output.
+#[derive(Debug, Clone, Copy)]
+pub enum Chunk<'a> {
+    /// Of standard output.
+    Stdout(&'a [u8]),
+    /// Of standard error.
+    Stderr(&'a [u8]),
+}
+
+/// Quotes a word for the guest's shell.
+pub fn shell_quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        for (word, quoted) in [
+            ("a/b-c", "a/b-c"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+        ] {
+            assert_eq!(shell_quote(word), quoted);
+        }
+    }
+}

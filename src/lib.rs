@@ -1,0 +1,15 @@
+//! Ovenbird: EC2 Image Builder on your own machine.
+//!
+//! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
+//! disk}`.
+
+pub mod bake;
+pub mod catalog;
+pub mod cli;
+pub mod documents;
+pub mod error;
+pub mod events;
+pub mod guest;
+pub mod machine;
+pub mod output;
+pub mod store;

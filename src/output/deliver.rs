@@ -1,0 +1,119 @@
+//! Putting a finished image in its place: nothing half-written is ever seen under its name.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+
+/// A folder beside the final one, in which the outputs grow. Removed when dropped, unless [published](Staging::publish).
+#[derive(Debug)]
+pub struct Staging {
+    folder: Utf8PathBuf,
+    target: Utf8PathBuf,
+    published: bool,
+}
+
+impl Staging {
+    /// Creates the staging folder for `target`, on the same filesystem.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if `target` exists already or the folder can't be created.
+    pub fn create(target: &Utf8Path, run: &str) -> Result<Self> {
+        if target.exists() {
+            return Err(
+                Failure::new(FailureKind::Output, format!("{target} exists already"))
+                    .with_hint("remove it, or choose another `local.destination`"),
+            );
+        }
+        let parent = target
+            .parent()
+            .filter(|parent| !parent.as_str().is_empty())
+            .unwrap_or(Utf8Path::new("."));
+        let folder = parent.join(format!(
+            ".{}.{run}.part",
+            target.file_name().unwrap_or("image")
+        ));
+        std::fs::create_dir_all(&folder)
+            .or_failure(FailureKind::Output, || format!("cannot create {folder}"))?;
+        Ok(Self {
+            folder,
+            target: target.to_owned(),
+            published: false,
+        })
+    }
+
+    /// Where to write.
+    pub fn folder(&self) -> &Utf8Path {
+        &self.folder
+    }
+
+    /// Syncs everything and renames the folder to its final name.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if that fails; the staging folder is removed then.
+    pub fn publish(mut self) -> Result<Utf8PathBuf> {
+        sync_tree(&self.folder).or_failure(FailureKind::Output, || {
+            format!("cannot sync {}", self.folder)
+        })?;
+        std::fs::rename(&self.folder, &self.target).or_failure(FailureKind::Output, || {
+            format!("cannot rename {} to {}", self.folder, self.target)
+        })?;
+        self.published = true;
+        if let Some(parent) = self.target.parent() {
+            // The rename itself has to survive a power cut.
+            let _ = std::fs::File::open(parent).and_then(|folder| folder.sync_all());
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn sync_tree(folder: &Utf8Path) -> std::io::Result<()> {
+    for entry in folder.read_dir_utf8()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(entry.path())?;
+        } else {
+            std::fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appears_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(root.path()).unwrap();
+        let target = root.join("a/b/1");
+        let staging = Staging::create(&target, "r1").unwrap();
+        std::fs::write(staging.folder().join("x"), "1").unwrap();
+        assert!(!target.exists());
+        drop(staging);
+        assert_eq!(
+            root.join("a/b").read_dir_utf8().unwrap().count(),
+            0,
+            "an unpublished image leaves nothing"
+        );
+        let staging = Staging::create(&target, "r2").unwrap();
+        std::fs::create_dir(staging.folder().join("d")).unwrap();
+        std::fs::write(staging.folder().join("d/x"), "1").unwrap();
+        staging.publish().unwrap();
+        assert_eq!(std::fs::read_to_string(target.join("d/x")).unwrap(), "1");
+        assert!(
+            Staging::create(&target, "r3")
+                .unwrap_err()
+                .to_string()
+                .contains("exists already")
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! `qemu-img`, for what concerns QEMU's own files: overlays, and the format of disks that it will open.
+
+use std::process::Stdio;
+
+use camino::Utf8Path;
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+
+/// What `qemu-img info` says about a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImageInfo {
+    /// Bytes that the guest sees.
+    pub virtual_size: u64,
+    /// The driver's name.
+    pub format: String,
+}
+
+/// Asks for a disk's format and size.
+///
+/// # Errors
+/// [`FailureKind::Environment`] if `qemu-img` is missing, [`FailureKind::Config`] if it can't read the disk.
+pub async fn info(disk: &Utf8Path) -> Result<ImageInfo> {
+    // -U: somebody else may have it open.
+    let output = run(&["info", "-U", "--output=json", disk.as_str()])
+        .await
+        .map_err(|failure| failure.context(format!("cannot read the disk {disk}")))?;
+    serde_json::from_slice(&output).or_failure(FailureKind::Internal, || {
+        "qemu-img info printed no JSON".into()
+    })
+}
+
+/// Creates a qcow2 overlay on a disk, grown to `size` bytes if given.
+///
+/// # Errors
+/// [`FailureKind::Environment`] with qemu-img's words.
+pub async fn create_overlay(
+    overlay: &Utf8Path,
+    backing: &Utf8Path,
+    backing_format: &str,
+    size: Option<u64>,
+) -> Result<()> {
+    // The backing format is always named: QEMU 6.1 and newer refuse to guess, older ones could be tricked.
+    let mut arguments = vec![
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "lazy_refcounts=on",
+        "-F",
+        backing_format,
+        "-b",
+        backing.as_str(),
+        overlay.as_str(),
+    ];
+    let size = size.map(|bytes| bytes.to_string());
+    if let Some(size) = &size {
+        arguments.push(size);
+    }
+    run(&arguments)
+        .await
+        .map(drop)
+        .map_err(|failure| failure.context(format!("cannot create {overlay}")))
+}
+
+async fn run(arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("qemu-img")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| {
+            Failure::environment("cannot run qemu-img")
+                .caused_by(error)
+                .with_hint(
+                    "install the package qemu-utils (or qemu-img); `ovenbird doctor` names it",
+                )
+        })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let mut words = String::from_utf8_lossy(&output.stderr).into_owned();
+    if words.trim().is_empty() {
+        words = String::from_utf8_lossy(&output.stdout).into_owned();
+    }
+    Err(
+        Failure::environment(format!("qemu-img {} failed", arguments[0]))
+            .with_details(words.trim().to_owned()),
+    )
+}
