@@ -1,20 +1,25 @@
 //! The disk digest: one identity for a virtual disk in whatever format it is stored.
 //!
-//! A Merkle tree with SHA-256 over blocks of 1 MiB. Leaves hash `0x00 ‖ block` (the last block filled up with zeros),
-//! nodes `0x01 ‖ left ‖ right`; the tree is filled up with zero blocks to a power of two; the root is
-//! `SHA-256("ovenbird disk digest 1" ‖ size as u64 LE ‖ tree)`. Runs of zeros cost next to nothing: the digest of a
-//! subtree of zeros is known for each height.
+//! A Merkle tree with BLAKE3 over blocks of 1 MiB. A leaf is the hash of a block (the last block filled up with
+//! zeros), a node that of its two children, the root that of the disk's size (u64, little-endian) and the tree, each
+//! in BLAKE3's key derivation mode with a context of its own. The tree is filled up with zero blocks to a power of
+//! two. Runs of zeros cost next to nothing: the digest of a subtree of zeros is known for each height.
+//!
+//! BLAKE3 and not SHA-256, because a conversion hashes every byte: it is three to five times as fast on a core, and no
+//! protocol asks for this digest.
 
 use std::fmt;
 use std::sync::OnceLock;
 
-use sha2::{Digest as _, Sha256};
+use blake3::Hasher;
 
 use crate::bytes::{MIB, hex, index};
 use crate::convert::{Unit, Units};
 use crate::{DiskReader, Error, Progress, Result, pipeline};
 
-const LABEL: &[u8] = b"ovenbird disk digest 1";
+const LEAF: &str = "ovenbird disk digest 1 leaf";
+const NODE: &str = "ovenbird disk digest 1 node";
+const ROOT: &str = "ovenbird disk digest 1 root";
 /// Enough levels for 2^64 bytes.
 const LEVELS: usize = 45;
 
@@ -39,22 +44,35 @@ pub(crate) type Leaf = [u8; 32];
 
 /// The leaf of a block of at most 1 MiB.
 pub(crate) fn leaf(block: &[u8]) -> Leaf {
-    let mut hash = Sha256::new();
-    hash.update([0]);
+    let mut hash = hasher(&LEAF_HASHER, LEAF);
     hash.update(block);
     let missing = index(MIB) - block.len().min(index(MIB));
     if missing > 0 {
-        hash.update(vec![0; missing]);
+        hash.update(&vec![0; missing]);
     }
     hash.finalize().into()
 }
 
 fn node(left: &Leaf, right: &Leaf) -> Leaf {
-    let mut hash = Sha256::new();
-    hash.update([1]);
+    let mut hash = hasher(&NODE_HASHER, NODE);
     hash.update(left);
     hash.update(right);
     hash.finalize().into()
+}
+
+fn root(size: u64, tree: &Leaf) -> DiskDigest {
+    let mut hash = Hasher::new_derive_key(ROOT);
+    hash.update(&size.to_le_bytes());
+    hash.update(tree);
+    DiskDigest(hash.finalize().into())
+}
+
+static LEAF_HASHER: OnceLock<Hasher> = OnceLock::new();
+static NODE_HASHER: OnceLock<Hasher> = OnceLock::new();
+
+/// A fresh hasher; deriving its key takes longer than hashing a node.
+fn hasher(made: &OnceLock<Hasher>, context: &str) -> Hasher {
+    made.get_or_init(|| Hasher::new_derive_key(context)).clone()
 }
 
 /// Digests of subtrees of zeros by height.
@@ -114,15 +132,12 @@ impl TreeHash {
     pub(crate) fn finish(mut self, size: u64) -> DiskDigest {
         let padded = self.count.max(1).next_power_of_two();
         self.push_zeros(padded - self.count);
-        let root = self
-            .stack
-            .last()
-            .map_or_else(|| zeros()[0], |(_, tree)| *tree);
-        let mut hash = Sha256::new();
-        hash.update(LABEL);
-        hash.update(size.to_le_bytes());
-        hash.update(root);
-        DiskDigest(hash.finalize().into())
+        root(
+            size,
+            self.stack
+                .last()
+                .map_or_else(|| &zeros()[0], |(_, tree)| tree),
+        )
     }
 }
 
@@ -173,11 +188,7 @@ mod tests {
         while level.len() > 1 {
             level = level.chunks(2).map(|p| node(&p[0], &p[1])).collect();
         }
-        let mut hash = Sha256::new();
-        hash.update(LABEL);
-        hash.update(size.to_le_bytes());
-        hash.update(level[0]);
-        DiskDigest(hash.finalize().into())
+        root(size, &level[0])
     }
 
     #[test]

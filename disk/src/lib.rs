@@ -17,12 +17,15 @@ pub mod fs;
 pub mod oci;
 mod output;
 pub mod ova;
+mod patched;
 mod pipeline;
+pub mod preflight;
 mod probe;
 mod progress;
 pub mod qcow2;
 pub mod raw;
 pub mod reader;
+pub mod resize;
 pub mod table;
 mod tar;
 pub mod vhd;
@@ -30,11 +33,13 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use convert::{
-    ConvertOptions, Profile, QcowCompression, Target, Written, convert, convert_many, stream,
+    ConvertOptions, DEFAULT_DEFLATE_LEVEL, Profile, QcowCompression, Target, Written, convert,
+    convert_many, stream,
 };
 pub use digest::{DiskDigest, disk_digest};
 pub use error::{Error, ErrorKind, Result};
 pub use output::Sha256Digest;
+pub use patched::PatchedDisk;
 pub use probe::{Format, Image, OpenOptions, open, open_image, open_with};
 pub use progress::{NoProgress, Progress};
 pub use reader::{DiskReader, Extent, ExtentKind, Extents, Window};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 pub(crate) use block::{BLOCK, Block, Encoding, PIECE};
-pub use target::{Profile, QcowCompression, Target};
+pub use target::{DEFAULT_DEFLATE_LEVEL, Profile, QcowCompression, Target};
 pub(crate) use units::{Unit, Units};
 pub(crate) use writer::{Sequential, Writer, write_at};
 

@@ -66,8 +66,9 @@ pub enum Target {
     },
 }
 
-/// A level that makes a VMDK as small as zlib's usual level 6 does.
-pub(super) const DEFAULT_DEFLATE_LEVEL: u8 = 6;
+/// Within two percent of the size that zlib makes at its usual level 6, at half the time of the next level that is
+/// smaller by more than that.
+pub const DEFAULT_DEFLATE_LEVEL: u8 = 3;
 
 impl Target {
     /// The format with its usual settings.

@@ -2,11 +2,16 @@
 
 pub mod cache;
 pub mod ext4;
+pub mod fat;
+mod identity;
+mod walk;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use cache::CachedReader;
+pub use identity::Identity;
+pub use walk::{Change, DiffOptions, copy_out, copy_to, diff, walk};
 
 use crate::table::{Partition, PartitionTable};
 use crate::{DiskReader, Error, Result, Window};
@@ -241,6 +246,7 @@ impl Volume {
         let window: Arc<dyn DiskReader> = Arc::new(Window::new(disk, self.start, self.length)?);
         match self.kind {
             FsKind::Ext => Ok(Box::new(ext4::Ext4::open(window)?)),
+            FsKind::Fat => Ok(Box::new(fat::Fat::open(window)?)),
             kind => Err(Error::unsupported(format!("reading a {kind} filesystem"))),
         }
     }

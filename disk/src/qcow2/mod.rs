@@ -9,7 +9,7 @@ mod writer;
 
 pub use header::{Compression, Header};
 pub use reader::Qcow2Reader;
-pub(crate) use writer::Qcow2Writer;
+pub(crate) use writer::{OverlayWriter, Qcow2Writer};
 
 /// First four bytes of every image.
 pub(crate) const MAGIC: u32 = 0x5146_49fb;

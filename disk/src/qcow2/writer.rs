@@ -188,7 +188,7 @@ impl<'a> Qcow2Writer<'a> {
         Ok(())
     }
 
-    fn finish_tables(&mut self) -> Result<()> {
+    fn finish_tables(&mut self, backing: Option<(&str, &str)>) -> Result<()> {
         self.flush_table()?;
         let l1_clusters = (len64(self.l1.len()) * 8).div_ceil(CLUSTER);
         let l1_offset = self.allocate(l1_clusters);
@@ -226,7 +226,7 @@ impl<'a> Qcow2Writer<'a> {
                 Some(QcowCompression::Zstd(_)) => Compression::Zstd,
                 _ => Compression::Zlib,
             },
-            backing: None,
+            backing,
         };
         write_at(self.file, &header.encode()?, 0)
     }
@@ -274,7 +274,39 @@ impl Writer for Qcow2Writer<'_> {
     }
 
     fn finish(&mut self, _: &DiskDigest) -> Result<Option<Sha256Digest>> {
-        self.finish_tables()?;
+        self.finish_tables(None)?;
         Ok(None)
+    }
+}
+
+/// Writes an overlay that holds a few clusters and takes the rest from a backing file.
+pub(crate) struct OverlayWriter<'a> {
+    inner: Qcow2Writer<'a>,
+}
+
+impl<'a> OverlayWriter<'a> {
+    /// Bytes of a cluster.
+    pub(crate) const CLUSTER: u64 = CLUSTER;
+
+    pub(crate) fn new(file: &'a File, size: u64) -> Result<Self> {
+        Ok(Self {
+            inner: Qcow2Writer::new(file, size, None)?,
+        })
+    }
+
+    /// Stores a whole cluster; clusters come in order.
+    pub(crate) fn cluster(&mut self, number: u64, data: &[u8]) -> Result<()> {
+        self.inner.plain(number, data)
+    }
+
+    /// Ends the overlay over a file of a name and a format.
+    pub(crate) fn finish(mut self, name: &str, format: &str) -> Result<()> {
+        if name.len() > 1023 {
+            return Err(crate::Error::limit(format!(
+                "a backing file name of {} bytes",
+                name.len()
+            )));
+        }
+        self.inner.finish_tables(Some((name, format)))
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use self::inode::Inode;
 use self::mapping::Run;
-use self::superblock::Superblock;
+pub use self::superblock::Superblock;
 use super::{CachedReader, Entry, FileData, FileSystem, Node, NodeId, NodeKind, Xattr};
 use crate::bytes::{index, len64};
 use crate::error::Context;
