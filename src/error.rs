@@ -109,6 +109,16 @@ impl Failure {
         self
     }
 
+    /// Adds further evidence after what is there.
+    #[must_use]
+    pub fn and_details(mut self, details: &str) -> Self {
+        self.details = Some(match self.details {
+            Some(known) => format!("{known}\n{details}"),
+            None => details.to_owned(),
+        });
+        self
+    }
+
     /// Adds the error beneath this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

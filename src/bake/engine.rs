@@ -15,7 +15,7 @@ use super::run_folder::RunFolder;
 use super::sanitise;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Event, Events, StepKind};
-use crate::guest::ladder::{Climb, Rung};
+use crate::guest::ladder::{Climb, Rung, console_excerpt};
 use crate::guest::seed::{BAKE_USER, Purpose, Seed};
 use crate::guest::{Guest, GuestSpec, agent, keys::BakeKeys};
 use crate::machine::firmware::find_uefi;
@@ -107,6 +107,7 @@ pub async fn bake(
         result = bake.run() => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };
+    let result = result.map_err(|failure| bake.with_console(failure));
     bake.keep_console();
     let result = match result {
         Ok(finished) => {
@@ -619,6 +620,16 @@ impl Bake<'_> {
             boots,
             files: made.files,
             tags: plan.tags.clone(),
+        }
+    }
+
+    /// A component's failure may have its cause outside of it: out of memory, a full disk, a kernel's complaint.
+    fn with_console(&self, failure: Failure) -> Failure {
+        match (&self.guest, failure.kind()) {
+            (Some(guest), FailureKind::Component | FailureKind::Test) => {
+                failure.and_details(&console_excerpt(guest.console()))
+            }
+            _ => failure,
         }
     }
 

@@ -140,7 +140,7 @@ pub enum Climb<'a> {
 /// the connection is accepted by QEMU and closed at once.
 const TICK: Duration = Duration::from_millis(150);
 /// How many console lines an error shows.
-const SHOWN_LINES: usize = 25;
+const SHOWN_LINES: usize = 20;
 
 /// Waits until SSH lets us in.
 ///

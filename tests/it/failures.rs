@@ -63,6 +63,7 @@ fn guest_component_that_fails_in_build_can_be_kept_and_looked_at() {
         .expect(6);
     ran.says("component trouble, phase build, step Breaks")
         .says("very sorry")
+        .says("last lines of the console")
         .says("the guest is kept; log in with:");
     // The guest outlives the build, and the printed line lets us in.
     let inside = setup.run(&["ssh", "--", "cat", "/etc/hostname"]).expect(0);
