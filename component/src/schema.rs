@@ -60,7 +60,11 @@ fn named(body: &Value) -> Value {
 }
 
 fn parameter_type() -> Value {
-    words(["string", "integer", "boolean", "stringList"])
+    // Types are read without regard to case; the first four are what editors should offer.
+    json!({"anyOf": [
+        words(["string", "integer", "boolean", "stringList"]),
+        {"pattern": "^([Ss][Tt][Rr][Ii][Nn][Gg]([Ll][Ii][Ss][Tt])?|[Ii][Nn][Tt][Ee][Gg][Ee][Rr]|[Bb][Oo][Oo][Ll][Ee][Aa][Nn])$"},
+    ]})
 }
 
 fn parameter() -> Value {

@@ -4,10 +4,11 @@ use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
 use nix::unistd::Pid;
 
 /// How long a program may take to end after a polite signal.
@@ -63,6 +64,8 @@ pub fn run(
     let group = i32::try_from(child.id())
         .map(Pid::from_raw)
         .map_err(io::Error::other)?;
+    RUNNING_GROUP.store(group.as_raw(), Ordering::SeqCst);
+    let _running = Running;
     let waiter = std::thread::spawn(move || {
         let status = child.wait();
         drop(done_writer);
@@ -93,6 +96,15 @@ pub fn run(
     } else {
         ending(status)
     })
+}
+
+/// While it exists, a program runs.
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING_GROUP.store(0, Ordering::SeqCst);
+    }
 }
 
 fn ending(status: ExitStatus) -> Ending {
@@ -195,21 +207,49 @@ impl Pump<'_> {
     }
 }
 
-/// Keeps a lost terminal or SSH connection from ending the run.
+/// The process group of the program that runs now; 0 when there is none.
+static RUNNING_GROUP: AtomicI32 = AtomicI32::new(0);
+
+/// Settles what signals do to a run.
 ///
-/// A handler that does nothing is used instead of ignoring the signal: programs that are started later get the default
-/// action back, while an ignored signal would stay ignored in them.
-pub fn ignore_hang_up() {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+/// A lost terminal or SSH connection must not end it. For that a handler that does nothing is used instead of ignoring
+/// the signal: programs that are started later get the default action back, while an ignored signal would stay ignored in
+/// them. When the agent itself is told to end, the program it runs ends with it; being in a group of its own, the program
+/// would not hear of a Ctrl-C.
+pub fn set_up_signals() {
     extern "C" fn nothing(_: i32) {}
+    set_handler(Signal::SIGHUP, nothing);
+    set_handler(Signal::SIGINT, end_running_program);
+    set_handler(Signal::SIGTERM, end_running_program);
+}
+
+extern "C" fn end_running_program(number: i32) {
+    let group = RUNNING_GROUP.load(Ordering::SeqCst);
+    if group > 1 {
+        // Nothing can be done about an error here.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    if let Ok(signal) = Signal::try_from(number) {
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default action is no handler of ours; setting it and raising are allowed in a handler.
+        #[allow(
+            unsafe_code,
+            reason = "there is no safe way to restore a signal's default action"
+        )]
+        let _ = unsafe { sigaction(signal, &default) };
+        let _ = nix::sys::signal::raise(signal);
+    }
+}
+
+fn set_handler(signal: Signal, handler: extern "C" fn(i32)) {
     let action = SigAction::new(
-        SigHandler::Handler(nothing),
+        SigHandler::Handler(handler),
         SaFlags::SA_RESTART,
         SigSet::empty(),
     );
-    // SAFETY: the handler does nothing at all, so it is safe in every context a signal can come in.
+    // SAFETY: both handlers use only an atomic and system calls that are safe in a signal handler.
     #[allow(unsafe_code, reason = "there is no safe way to set a signal handler")]
-    let _ = unsafe { sigaction(Signal::SIGHUP, &action) };
+    let _ = unsafe { sigaction(signal, &action) };
 }
 
 #[cfg(test)]

@@ -226,6 +226,38 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
 }
 
 #[test]
+fn a_program_ends_with_the_agent_that_is_told_to_end() {
+    let folder = folder();
+    let dir = folder.path();
+    write_steps(
+        dir,
+        "- {name: A, action: ExecuteBash, inputs: {commands: ['echo $$ > @dir@/pid.new; mv @dir@/pid.new @dir@/pid; sleep 60']}}",
+    );
+    let mut child = agent()
+        .args(run_arguments(dir))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_for("the step", || dir.join("pid").exists());
+    let pid = std::fs::read_to_string(dir.join("pid")).expect("pid");
+    let told = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(told.success());
+    assert_eq!(
+        child.wait().expect("ended").code(),
+        None,
+        "ended by the signal"
+    );
+    let process = Path::new("/proc").join(pid.trim()).join("stat");
+    wait_for("the end of the program", || {
+        // Without a parent that waits for it, the ended program can stay as a zombie.
+        std::fs::read_to_string(&process).map_or(true, |stat| stat.contains(") Z "))
+    });
+}
+
+#[test]
 fn reboots_end_with_their_own_code_and_events_say_why() {
     let folder = folder();
     let dir = folder.path();

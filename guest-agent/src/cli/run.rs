@@ -101,7 +101,7 @@ pub fn run(arguments: RunArguments) -> u8 {
             return crate::EXIT_USAGE;
         }
     };
-    crate::process::ignore_hang_up();
+    crate::process::set_up_signals();
     if resume_by_itself {
         forget_restart();
     }
