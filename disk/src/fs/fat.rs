@@ -45,8 +45,8 @@ const ROOT: NodeId = NodeId(0);
 const END: u32 = u32::MAX;
 /// The specification's bound on the entries of a folder is 65536.
 const MAX_FOLDER: u64 = 65_536 * 32;
-/// A table of FAT32 for 2 TiB in 32 KiB clusters.
-const MAX_TABLE: u64 = 256 << 20;
+/// A table of FAT32 for 256 GiB in 32 KiB clusters; system partitions and seeds are smaller by far.
+const MAX_TABLE: u64 = 32 << 20;
 
 impl Fat {
     /// Reads the boot sector and the allocation table.

@@ -263,17 +263,17 @@ pub fn resolve(fs: &dyn FileSystem, path: &[u8], follow_last: bool) -> Result<No
     let mut trail = vec![fs.node(fs.root())?];
     let mut links = 0;
     while let Some(name) = todo.pop() {
-        if name == b".." {
-            if trail.len() > 1 {
-                trail.pop();
-            }
-            continue;
-        }
         let Some(folder) = trail.last() else { break };
         if folder.kind != NodeKind::Directory {
             return Err(Error::not_found(format!(
                 "{shown}: a part of the path is no folder"
             )));
+        }
+        if name == b".." {
+            if trail.len() > 1 {
+                trail.pop();
+            }
+            continue;
         }
         let entry = fs.read_dir(folder)?.into_iter().find(|e| e.name == name);
         let Some(entry) = entry else {

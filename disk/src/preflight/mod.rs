@@ -85,7 +85,9 @@ pub fn check_image(
         report: Report::default(),
     };
     image::check(path, image, &mut findings, progress)?;
-    check_into(&image.reader, &mut findings)?;
+    if let Err(e) = check_into(&image.reader, &mut findings) {
+        findings.add("disk.readable", "partitions", e.chain());
+    }
     Ok(sorted(findings))
 }
 

@@ -10,6 +10,9 @@ use crate::raw::{RawReader, read_padded};
 use crate::reader::check_bounds;
 use crate::{DiskReader, Error, Extent, ExtentKind, Result};
 
+/// Covers 2 TiB in blocks of 64 KiB, and keeps a hostile header from taking the memory of the machine.
+const MAX_TABLE_BYTES: u64 = 128 << 20;
+
 /// A VHD of either kind.
 pub(crate) struct VhdReader {
     footer: Footer,
@@ -123,6 +126,9 @@ fn dynamic(file: File, length: u64, footer: &Footer) -> Result<Body> {
         )));
     }
     let table_offset = header.be64(16)?;
+    if entries * 4 > MAX_TABLE_BYTES {
+        return Err(Error::limit(format!("{entries} blocks")));
+    }
     if table_offset
         .checked_add(entries * 4)
         .is_none_or(|end| end > length)

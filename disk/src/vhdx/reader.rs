@@ -12,6 +12,9 @@ use crate::raw::read_padded;
 use crate::reader::check_bounds;
 use crate::{DiskReader, Error, Extent, ExtentKind, Result};
 
+/// Covers 16 TiB in blocks of 1 MiB, and keeps a hostile header from taking the memory of the machine.
+const MAX_TABLE_BYTES: u64 = 128 << 20;
+
 /// A VHDX.
 pub(crate) struct VhdxReader {
     file: File,
@@ -54,6 +57,9 @@ impl VhdxReader {
         let ratio = chunk_ratio(block_size, sector);
         let blocks = size.div_ceil(block_size);
         let entries = blocks + blocks.saturating_sub(1) / ratio;
+        if entries * 8 > MAX_TABLE_BYTES {
+            return Err(Error::limit(format!("{blocks} blocks")));
+        }
         if entries * 8 > bat.length
             || bat
                 .offset

@@ -19,8 +19,8 @@ use crate::{DiskReader, Error, Extent, ExtentKind, Result, Window};
 
 /// A descriptor is a page or two of text.
 const MAX_DESCRIPTOR: u64 = 1 << 20;
-/// 64 MiB of tables cover 1 TiB of 64 KiB grains; QEMU has the same bound on a directory.
-const MAX_TABLE_BYTES: u64 = 512 << 20;
+/// Covers 2 TiB in grains of 64 KiB, and keeps a hostile header from taking the memory of the machine.
+const MAX_TABLE_BYTES: u64 = 128 << 20;
 
 /// Opens a VMDK: one sparse file, or a descriptor with its extents in the same folder.
 pub(crate) fn open(
@@ -305,11 +305,6 @@ impl SparseReader {
             self.base + self.length,
         )?;
         Descriptor::parse(&text).map(Some)
-    }
-
-    /// The header; for streams with the tables at the end, the footer.
-    pub(crate) fn header(&self) -> &SparseHeader {
-        &self.header
     }
 
     fn kind(&self, grain: u64) -> ExtentKind {

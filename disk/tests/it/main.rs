@@ -2,4 +2,6 @@
 
 mod fixtures;
 mod formats;
+mod guest;
+mod hostile;
 mod oci;
