@@ -4,6 +4,8 @@ pub mod base;
 pub mod build;
 pub mod completions;
 pub mod component;
+pub mod convert;
+pub mod disk;
 pub mod doctor;
 pub mod image;
 pub mod logs;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::store::Home;
 use printer::Printer;
 
@@ -61,6 +63,10 @@ enum Verb {
     Validate(validate::Args),
     /// Run, check and write component documents without a recipe
     Component(component::Args),
+    /// Convert a disk from any format to any other
+    Convert(convert::Args),
+    /// Look into disks without mounting them, resize and check them
+    Disk(disk::Args),
     /// Look at finished images and past builds
     Image(image::Args),
     /// Log in to the guest of a build that runs or was kept
@@ -102,41 +108,39 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
-    // These work without a home.
-    match &cli.verb {
-        Verb::Completions(args) => return completions::print(args, &mut Cli::command()),
-        Verb::Man(args) => return completions::man(args, Cli::command()),
-        Verb::Validate(args) => return validate::run(args, printer),
-        Verb::Component(args) => return component::run(args, printer),
-        _ => {}
-    }
-    let home = match cli.global.home {
-        Some(path) => Home::at(path),
-        None => Home::of_user(),
-    }?;
-    let session = Session { home, printer };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .or_failure(FailureKind::Environment, || {
             "cannot start the runtime".into()
         })?;
-    let result = runtime.block_on(async {
-        match cli.verb {
-            Verb::Build(args) => build::run(args, &session).await,
-            Verb::Base(args) => base::run(args, &session).await,
-            Verb::Doctor(args) => doctor::run(&args, &session).await,
-            Verb::Image(args) => image::run(args, &session),
-            Verb::Ssh(args) => ssh::run(&args, &session),
-            Verb::Logs(args) => logs::run(args, &session).await,
-            Verb::Completions(_) | Verb::Man(_) | Verb::Validate(_) | Verb::Component(_) => Err(
-                Failure::new(FailureKind::Internal, "the verb was handled before"),
-            ),
-        }
-    });
+    let result = runtime.block_on(dispatch(cli, printer));
     // A blocking conversion that was cancelled must not hold the process back.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     result
+}
+
+async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
+    // Opened only by the verbs that need a home: the others leave no trace.
+    let open = |home: Option<Utf8PathBuf>| -> Result<Session> {
+        let home = home.map_or_else(Home::of_user, Home::at)?;
+        Ok(Session { home, printer })
+    };
+    let home = cli.global.home;
+    match cli.verb {
+        Verb::Build(args) => build::run(args, &open(home)?).await,
+        Verb::Base(args) => base::run(args, &open(home)?).await,
+        Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
+        Verb::Image(args) => image::run(args, &open(home)?),
+        Verb::Ssh(args) => ssh::run(&args, &open(home)?),
+        Verb::Logs(args) => logs::run(args, &open(home)?).await,
+        Verb::Validate(args) => validate::run(&args, printer),
+        Verb::Component(args) => component::run(&args, printer),
+        Verb::Convert(args) => convert::run(args, printer).await,
+        Verb::Disk(args) => disk::run(args, printer).await,
+        Verb::Completions(args) => completions::print(&args, &mut Cli::command()),
+        Verb::Man(args) => completions::man(&args, Cli::command()),
+    }
 }
 
 /// `-vv` prints our own log; `OVENBIRD_LOG` chooses what, in the syntax of `tracing`.
