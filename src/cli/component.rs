@@ -83,11 +83,12 @@ fn run_agent(arguments: &[String]) -> Result<ExitCode> {
 
 fn new(file: &camino::Utf8Path, printer: Printer) -> Result<ExitCode> {
     use std::io::Write as _;
+    let text = ovenbird_component::skeleton(file.file_stem().unwrap_or("my-component"));
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(file)
-        .and_then(|mut out| out.write_all(include_str!("../../recipes/skeleton.yml").as_bytes()))
+        .and_then(|mut out| out.write_all(text.as_bytes()))
         .or_failure(FailureKind::Environment, || format!("cannot write {file}"))?;
     printer.line(format!(
         "{file}: edit it, then `ovenbird component validate {file}`"
