@@ -3,6 +3,7 @@
 mod bake;
 mod base;
 mod cli;
+mod component;
 mod failures;
 mod outside;
 mod setup;

@@ -110,9 +110,9 @@ impl Outside {
             .args([
                 "-device",
                 if nvme {
-                    "nvme,drive=root,serial=root"
+                    "nvme,drive=root,serial=root,bootindex=1"
                 } else {
-                    "virtio-blk-pci,drive=root"
+                    "virtio-blk-pci,drive=root,bootindex=1"
                 },
             ])
             .args([
