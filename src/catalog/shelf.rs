@@ -54,7 +54,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // After an insert the folder has another name and there is nothing left to do.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = clear(&self.folder);
     }
 }
 
@@ -126,7 +126,7 @@ impl Shelf {
     /// # Errors
     /// [`CatalogError::Io`].
     pub fn stage(&self) -> Result<Staging> {
-        self.sweep()?;
+        self.sweep();
         let folder = self
             .root
             .join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
@@ -140,9 +140,9 @@ impl Shelf {
         })
     }
 
-    fn sweep(&self) -> Result<()> {
+    fn sweep(&self) {
         let Ok(entries) = self.root.read_dir_utf8() else {
-            return Ok(());
+            return;
         };
         for entry in entries.filter_map(|entry| entry.ok()) {
             // Without its lock file a folder is just being made or just being removed.
@@ -151,11 +151,12 @@ impl Shelf {
                 && lock.try_lock().is_ok()
             {
                 tracing::info!(folder = %entry.path(), "clearing what a killed process left");
-                fs::remove_dir_all(entry.path())
-                    .map_err(CatalogError::io("remove", entry.path()))?;
+                // A program of the dead process may still be writing there. Then the next sweep gets it; it is no reason to fail.
+                if let Err(error) = clear(entry.path()) {
+                    tracing::warn!(folder = %entry.path(), %error, "could not be cleared yet");
+                }
             }
         }
-        Ok(())
     }
 
     /// Puts a staged image on the shelf: writes its record, makes everything durable and renames the folder.
@@ -249,11 +250,24 @@ impl Shelf {
             .join(format!("{STAGING}{}", uuid::Uuid::new_v4().simple()));
         fs::rename(&image.folder, &trash)
             .map_err(CatalogError::io("remove", image.folder.clone()))?;
-        fs::remove_dir_all(&trash).map_err(CatalogError::io("remove", trash))?;
+        clear(&trash).map_err(CatalogError::io("remove", trash))?;
         // The last version takes the name's folder along; it is not empty otherwise, and stays.
         let _ = fs::remove_dir(self.root.join(&image.record.name));
         Ok(())
     }
+}
+
+/// Removes a folder, its lock file last: as long as anything else is left, a sweep can tell what it is.
+fn clear(folder: &Utf8Path) -> std::io::Result<()> {
+    for entry in folder.read_dir_utf8()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(folder)
 }
 
 fn open_lock(folder: &Utf8Path) -> Result<File> {

@@ -33,7 +33,14 @@ const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetyp
                         huge_file,dir_nlink,extra_isize,metadata_csum";
 
 /// The programs that a build runs, for `doctor` and for an early error.
-pub const PROGRAMS: &[&str] = &["mmdebstrap", "tar", "mke2fs", "sfdisk", "qemu-img"];
+pub const PROGRAMS: &[&str] = &[
+    "mmdebstrap",
+    "unshare",
+    "tar",
+    "mke2fs",
+    "sfdisk",
+    "qemu-img",
+];
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -215,7 +222,15 @@ impl Build<'_> {
     }
 
     async fn install(&self) -> Result<()> {
-        let mut command = tool::command("mmdebstrap");
+        let mut command = if geteuid().is_root() {
+            // For root mmdebstrap mounts /proc and the like in its tree. In a mount namespace of its own these go with the last
+            // process, however that ends; on the host they would stay after a kill, in the way of the next build.
+            let mut unshare = tool::command("unshare");
+            unshare.args(["--mount", "--", "mmdebstrap"]);
+            unshare
+        } else {
+            tool::command("mmdebstrap")
+        };
         command
             .arg(if geteuid().is_root() {
                 "--mode=root"
