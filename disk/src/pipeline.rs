@@ -125,7 +125,7 @@ mod tests {
             }),
             || {
                 |i: u64| {
-                    if i % 7 == 0 {
+                    if i.is_multiple_of(7) {
                         thread::sleep(std::time::Duration::from_micros(200));
                     }
                     Ok(i * 2)

@@ -222,7 +222,9 @@ fn run(
             let pool = &pool;
             move |unit| match unit {
                 Unit::Zeros { first, count } => Ok(Step::Zeros { first, count }),
-                Unit::Block(number) => encoder.encode(reader, number, pool).map(Step::Block),
+                Unit::Block(number) => encoder
+                    .encode(reader, number, pool)
+                    .map(|block| Step::Block(Box::new(block))),
             }
         },
         |step| {
@@ -243,7 +245,7 @@ fn run(
                     }
                     tree.push(block.leaf);
                     progress.advance(len64(block.data.len()));
-                    pool.give(block);
+                    pool.give(*block);
                 }
             }
             Ok(())
@@ -254,7 +256,7 @@ fn run(
 
 enum Step {
     Zeros { first: u64, count: u64 },
-    Block(Block),
+    Block(Box<Block>),
 }
 
 /// Makes a file of a length, as a hole.

@@ -132,7 +132,7 @@ impl Target {
                 compression: Some(QcowCompression::Zstd(l)),
             } => level(*l, 19).and(limit(1 << 50)),
             Self::Vmdk { level: l, .. } | Self::Ova { level: l, .. } => {
-                level(*l, 12).and(limit(1 << 46))
+                level(*l, 12).and(limit(crate::vmdk::MAX_SIZE))
             }
             Self::VhdFixed | Self::VhdDynamic => limit(crate::vhd::MAX_SIZE),
             Self::Vhdx => limit(crate::vhdx::MAX_SIZE),

@@ -49,7 +49,7 @@ enum Sink<'a> {
 }
 
 const BUFFER: usize = 1 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl<'a> Sequential<'a> {
     /// Writes to a file from its position `start`.

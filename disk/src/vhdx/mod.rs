@@ -7,5 +7,5 @@ mod writer;
 pub(crate) use reader::VhdxReader;
 pub(crate) use writer::VhdxWriter;
 
-/// 64 TiB, the format's bound.
-pub(crate) const MAX_SIZE: u64 = 64 << 40;
+/// 16 TiB, EC2's bound on a disk; the format ends at 64 TiB.
+pub(crate) const MAX_SIZE: u64 = 16 << 40;

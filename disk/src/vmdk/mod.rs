@@ -14,6 +14,8 @@ pub(crate) use writer::{VmdkSettings, VmdkWriter};
 
 /// Grain directory offset of a header whose real one is in the footer.
 pub(crate) const GD_AT_END: u64 = u64::MAX;
+/// 2 TiB, the disk whose grain tables are kept in 128 MiB.
+pub(crate) const MAX_SIZE: u64 = 2 << 40;
 /// Sectors of a grain as everybody writes it.
 pub(crate) const GRAIN_SECTORS: u64 = 128;
 /// Entries of a grain table.

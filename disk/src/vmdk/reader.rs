@@ -22,11 +22,11 @@ const MAX_DESCRIPTOR: u64 = 1 << 20;
 /// Covers 2 TiB in grains of 64 KiB, and keeps a hostile header from taking the memory of the machine.
 const MAX_TABLE_BYTES: u64 = 128 << 20;
 
+/// Format-specific facts as name and value.
+type Details = Vec<(&'static str, String)>;
+
 /// Opens a VMDK: one sparse file, or a descriptor with its extents in the same folder.
-pub(crate) fn open(
-    file: File,
-    path: &Path,
-) -> Result<(Arc<dyn DiskReader>, Vec<(&'static str, String)>)> {
+pub(crate) fn open(file: File, path: &Path) -> Result<(Arc<dyn DiskReader>, Details)> {
     let length = file
         .metadata()
         .map_err(|e| Error::io("read metadata", e))?

@@ -145,6 +145,10 @@ fn what_is_written_qemu_reads_and_finds_sound() {
         let source = open_with(&raw, &OpenOptions::new().format(Format::Raw)).unwrap();
         let digest = disk_digest(&*source, &NoProgress).unwrap();
         for (ending, target) in targets() {
+            // Five gigabytes of zeros, hashed and compared for each format, take minutes: two formats stand for all.
+            if name == "big" && !matches!(ending, "zstd.qcow2" | "vmdk") {
+                continue;
+            }
             let path = dir.path().join(format!("{name}.{ending}"));
             let path = if ending == "raw" {
                 dir.path().join(format!("{name}.copy"))
