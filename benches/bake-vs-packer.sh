@@ -18,10 +18,15 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/ovenbird-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 "$ovenbird" base show "$base" --json > "$work/base.json"
-disk=$(jq -r .disk "$work/base.json")
-kernel=$(jq -r .kernel.kernel "$work/base.json")
-initrd=$(jq -r .kernel.initrd "$work/base.json")
-cmdline=$(jq -r .kernel.cmdline "$work/base.json")
+folder=$(jq -r .folder "$work/base.json")
+disk=$folder/$(jq -r .disk "$work/base.json")
+kernel=$folder/$(jq -r .kernel.kernel "$work/base.json")
+initrd=$folder/$(jq -r .kernel.initrd "$work/base.json")
+# The base's arguments and what a bake adds to them (src/bake/kernel.rs): the rival gets the same.
+cmdline="$(jq -r .kernel.cmdline "$work/base.json") mitigations=off loglevel=4 systemd.show_status=true"
+for unit in $(sed -n 's/^    "\(.*\.\(timer\|service\)\)",$/\1/p' src/bake/kernel.rs); do
+  cmdline="$cmdline systemd.mask=$unit"
+done
 accelerator=$("$ovenbird" doctor --json | jq -r '.accelerator.accelerator')
 
 cat > "$work/steps.yml" <<'E2'
@@ -98,4 +103,4 @@ for round in $(seq "$rounds"); do
 done
 p=$(median < "$work/packer.times")
 o=$(median < "$work/ovenbird.times")
-echo "cold bake, two shell steps, no tests, $accelerator: packer $(packer version | head -n 1 | tr -d 'Packer v') $p s, ovenbird $o s, ratio $(echo "scale=2; $o / $p" | bc)"
+echo "cold bake, two shell steps, no tests, $accelerator: packer $(packer version | sed -n '1s/.* v//p') $p s, ovenbird $o s, ratio $(echo "scale=2; $o / $p" | bc)"
