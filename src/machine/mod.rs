@@ -74,11 +74,11 @@ pub struct Machine {
     pid: u32,
     exit: watch::Receiver<Option<Exit>>,
     kill: Option<tokio::sync::oneshot::Sender<()>>,
+    _socket_folder: Option<tempfile::TempDir>,
 }
 
 impl Machine {
-    /// Starts QEMU; sockets, console and the variable store go to `folder`, whose path has to be short enough
-    /// for a Unix socket (107 bytes on Linux).
+    /// Starts QEMU; control socket, console and the variable store go to `folder`.
     ///
     /// With `survive` set, QEMU is not ended by the kernel when this process dies (for guests that are kept).
     ///
@@ -98,8 +98,9 @@ impl Machine {
             })?;
             make_writable(vars)?;
         }
+        let (qmp_socket, socket_folder) = socket_path(folder, survive)?;
         let wiring = Wiring {
-            qmp: folder.join("qmp.sock"),
+            qmp: qmp_socket,
             console: folder.join("console.log"),
         };
         // A socket left by a crashed QEMU would make the new one fail.
@@ -176,6 +177,7 @@ impl Machine {
             pid,
             exit,
             kill: Some(kill),
+            _socket_folder: socket_folder,
         })
     }
 
@@ -245,6 +247,33 @@ impl Machine {
         }
         (self.pid, self.ssh_port)
     }
+}
+
+/// A Unix socket's path has at most 107 bytes on Linux and 103 on macOS.
+const LONGEST_SOCKET_PATH: usize = 103;
+
+/// The control socket's path: in the machine's own folder, or in a short temporary one if that path is too long.
+fn socket_path(
+    folder: &Utf8Path,
+    survive: bool,
+) -> Result<(Utf8PathBuf, Option<tempfile::TempDir>)> {
+    let path = folder.join("qmp.sock");
+    if path.as_str().len() <= LONGEST_SOCKET_PATH {
+        return Ok((path, None));
+    }
+    let mut short = tempfile::Builder::new()
+        .prefix("ovenbird-")
+        .tempdir()
+        .or_failure(FailureKind::Environment, || {
+            "cannot create a temporary folder".into()
+        })?;
+    // A machine that outlives this process keeps its socket.
+    short.disable_cleanup(survive);
+    let path = Utf8PathBuf::try_from(short.path().join("qmp.sock"))
+        .or_failure(FailureKind::Environment, || {
+            "the temporary folder's name is not UTF-8".into()
+        })?;
+    Ok((path, Some(short)))
 }
 
 fn refused(qemu: &Qemu, ended: &Exit) -> Failure {
@@ -345,5 +374,21 @@ impl Host {
     /// The accelerator to use.
     pub fn accelerator(&self) -> Accelerator {
         self.verdict.accelerator
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_path_is_never_too_long() {
+        let (path, folder) = socket_path(Utf8Path::new("/run/x"), false).unwrap();
+        assert_eq!(path, "/run/x/qmp.sock");
+        assert!(folder.is_none());
+        let deep = Utf8PathBuf::from(format!("/{}", "d".repeat(120)));
+        let (path, folder) = socket_path(&deep, false).unwrap();
+        assert!(path.as_str().len() <= LONGEST_SOCKET_PATH, "{path}");
+        assert!(folder.is_some_and(|folder| path.starts_with(folder.path().to_str().unwrap())));
     }
 }

@@ -182,7 +182,8 @@ fn signal(pid: u32, signal: Signal) {
 
 #[test]
 fn guest_whose_qemu_is_killed_is_reported() {
-    let setup = setup::with_base();
+    // A home so deep that no socket's path fits below it.
+    let setup = setup::with_base().deep();
     let (child, qemu) = started(&setup);
     signal(qemu, Signal::SIGKILL);
     let ran = Ran::of(child.wait_with_output().unwrap()).expect(5);

@@ -9,7 +9,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 /// A test's own home and work folder; both go away with it.
 pub struct Setup {
     folder: tempfile::TempDir,
+    home: &'static str,
 }
+
+/// Below this folder no Unix socket's path fits.
+const DEEP: &str = "a-home-with-a-long-name/and-a-folder-with-an-even-longer-name-in-it/so-that-sockets-do-not-fit/home";
 
 /// A home without anything in it.
 pub fn empty() -> Setup {
@@ -18,6 +22,7 @@ pub fn empty() -> Setup {
             .prefix("ovenbird-test-")
             .tempdir()
             .unwrap(),
+        home: "home",
     }
 }
 
@@ -51,7 +56,15 @@ impl Setup {
     }
 
     pub fn home(&self) -> Utf8PathBuf {
-        self.path().join("home")
+        self.path().join(self.home)
+    }
+
+    /// The same with a home of a very long path.
+    pub fn deep(mut self) -> Self {
+        std::fs::create_dir_all(self.path().join(DEEP).parent().unwrap()).unwrap();
+        std::fs::rename(self.home(), self.path().join(DEEP)).unwrap();
+        self.home = DEEP;
+        self
     }
 
     /// Writes a file below the work folder and returns its path.
