@@ -103,7 +103,7 @@ pub fn plan(
     Ok(BakePlan {
         name: recipe.name.clone(),
         version: recipe.semantic_version.clone(),
-        recipe: serde_json::Value::Null,
+        recipe: recipe.document.clone(),
         parent: Parent {
             name: base.name.clone(),
             version: base

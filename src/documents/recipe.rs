@@ -34,6 +34,8 @@ pub struct ImageRecipe {
     pub tags: BTreeMap<String, String>,
     /// What only a local baker has.
     pub local: Local,
+    /// The document as it was read, for the records.
+    pub document: serde_json::Value,
 }
 
 /// A component of a recipe.
@@ -180,6 +182,7 @@ fn read_recipe(reading: &Reading<'_>, node: &Node) -> Option<ImageRecipe> {
             .map_or_else(|| WORKING_DIRECTORY.into(), |folder| folder.value),
         tags,
         local,
+        document: node.to_json(),
     })
 }
 
