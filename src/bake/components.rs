@@ -10,8 +10,8 @@ use super::plan::PlannedComponent;
 use super::recorder::Recorder;
 use crate::error::{Failure, FailureKind, Result};
 use crate::events::{Event, StepKind};
+use crate::guest::Guest;
 use crate::guest::agent::{self, AgentExit, GUEST_FOLDER};
-use crate::guest::{Guest, ladder::Climb};
 
 /// The service's limit is a setting of its SSM agent; fifteen reboots are more than any sane component needs.
 const REBOOT_LIMIT: u32 = 15;
@@ -109,15 +109,7 @@ pub async fn run_phase(
                 }
                 recorder.progress(step, format!("rebooting ({reboots})"));
                 guest
-                    .reboot(|climb| match climb {
-                        Climb::Rung(rung, time) => recorder.send(Event::Rung {
-                            rung,
-                            seconds: time.as_secs_f64(),
-                        }),
-                        Climb::Console(line) => recorder.send(Event::Console {
-                            line: line.to_owned(),
-                        }),
-                    })
+                    .reboot(|climb| super::instance::tell(recorder, climb))
                     .await
                     .map_err(|failure| failure.context(story.place(&chosen)))?;
             }

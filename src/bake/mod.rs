@@ -3,6 +3,7 @@
 pub mod components;
 pub mod copy_progress;
 pub mod engine;
+pub mod instance;
 pub mod inventory;
 pub mod kernel;
 pub mod plan;
@@ -11,5 +12,6 @@ pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
 
-pub use engine::{Finished, Identity, OnError, Options, bake};
+pub use engine::{Finished, Identity, Options, bake};
+pub use instance::OnError;
 pub use plan::BakePlan;
