@@ -3,6 +3,7 @@
 //! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
 //! disk}`.
 
+pub mod aws;
 pub mod bake;
 pub mod catalog;
 pub mod cli;

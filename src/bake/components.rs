@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use camino::Utf8Path;
 use ovenbird_component::event::{Event as AgentEvent, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plan::PlannedComponent;
+use super::provisions::Provisions;
 use super::recorder::Recorder;
 use crate::error::{Failure, FailureKind, Result};
 use crate::events::{Event, StepKind};
@@ -52,36 +53,58 @@ fn document_path(index: usize, component: &PlannedComponent) -> String {
     format!("{GUEST_FOLDER}/documents/{index:02}-{name}.yml")
 }
 
-/// Runs one phase of every component that has it, in order.
+/// What of the documents is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Phases<'a> {
+    /// The phases; all if empty. Each document runs all of them before the next document starts.
+    pub names: &'a [String],
+    /// Names the run: its state folder in the guest, and its execution id.
+    pub run: &'a str,
+}
+
+impl Phases<'_> {
+    fn are_in(&self, component: &PlannedComponent) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| component.has_phase(name))
+    }
+
+    fn describe(&self) -> String {
+        match self.names {
+            [] => "all phases".into(),
+            [one] => format!("the phase {one}"),
+            many => format!("the phases {}", many.join(", ")),
+        }
+    }
+}
+
+/// Runs phases of every component that has one of them, in order.
 ///
 /// # Errors
 /// A component failure (a test failure for the phase `test`) that says what failed and shows its last output; a guest
 /// failure if the guest is lost.
-pub async fn run_phase(
+pub async fn run(
     guest: &mut Guest,
     components: &[PlannedComponent],
-    phase: &str,
-    working_directory: &str,
+    phases: Phases<'_>,
+    (working_directory, provisions): (&str, &Provisions),
     (step, recorder): (StepKind, &Recorder),
 ) -> Result<()> {
     let chosen: Vec<(usize, &PlannedComponent)> = components
         .iter()
         .enumerate()
-        .filter(|(_, component)| component.has_phase(phase))
+        .filter(|(_, component)| phases.are_in(component))
         .collect();
     if chosen.is_empty() {
         return Ok(());
     }
-    let config = config_of(&chosen, phase, working_directory);
-    let path = format!("{GUEST_FOLDER}/run-{phase}.json");
-    agent::put(guest.session(), config.to_string().as_bytes(), &path, 0o600).await?;
-    let arguments: Vec<String> = ["run", "--config", &path, "--events"]
-        .map(str::to_owned)
-        .into();
+    let mut config = config_of(&chosen, phases, working_directory);
+    merge(&mut config, provisions.settings(guest).await?);
+    // Through the pipe, not through a file: it may hold secrets.
+    let config = config.to_string();
+    let arguments = ["run", "--config", "-", "--events"];
     let mut story = Story::default();
     let mut reboots = 0;
     loop {
-        let exit = agent::run(guest.session(), &arguments, |event| {
+        let exit = agent::run(guest.session(), &arguments, config.as_bytes(), |event| {
             story.note(&event);
             if let Some(line) = story.activity(&event) {
                 recorder.progress(step, line);
@@ -90,7 +113,7 @@ pub async fn run_phase(
         })
         .await
         .map_err(|failure| match guest.machine().exited() {
-            Some(_) => guest.lost(&format!("the phase {phase}")),
+            Some(_) => guest.lost(&phases.describe()),
             None => failure.with_details(crate::guest::ladder::console_excerpt(guest.console())),
         })?;
         for line in guest.console_lines() {
@@ -103,7 +126,6 @@ pub async fn run_phase(
                 if reboots > REBOOT_LIMIT {
                     return Err(story.failure(
                         &chosen,
-                        phase,
                         format!("the guest was rebooted {REBOOT_LIMIT} times and wants to be rebooted again"),
                     ));
                 }
@@ -113,13 +135,13 @@ pub async fn run_phase(
                     .await
                     .map_err(|failure| failure.context(story.place(&chosen)))?;
             }
-            AgentExit::Failed => return Err(story.failure(&chosen, phase, String::new())),
+            AgentExit::Failed => return Err(story.failure(&chosen, String::new())),
             AgentExit::Broken(status) => {
                 let status = status.map_or_else(
                     || "without a status".into(),
                     |status| format!("with status {status}"),
                 );
-                return Err(story.failure(&chosen, phase, format!("the agent ended {status}")));
+                return Err(story.failure(&chosen, format!("the agent ended {status}")));
             }
         }
     }
@@ -127,9 +149,9 @@ pub async fn run_phase(
 
 fn config_of(
     chosen: &[(usize, &PlannedComponent)],
-    phase: &str,
+    phases: Phases<'_>,
     working_directory: &str,
-) -> serde_json::Value {
+) -> Value {
     let documents: Vec<_> = chosen
         .iter()
         .map(|(index, component)| {
@@ -141,14 +163,23 @@ fn config_of(
             json!({ "path": document_path(*index, component), "parameters": parameters })
         })
         .collect();
-    json!({
+    let mut config = json!({
         "documents": documents,
-        "phases": phase,
         "logDirectory": format!("{GUEST_FOLDER}/logs"),
-        "stateDirectory": format!("{GUEST_FOLDER}/state-{phase}"),
-        "executionId": format!("{phase}-{}", uuid::Uuid::new_v4()),
+        "stateDirectory": format!("{GUEST_FOLDER}/state-{}", phases.run),
+        "executionId": format!("{}-{}", phases.run, uuid::Uuid::new_v4()),
         "workingDirectory": working_directory,
-    })
+    });
+    if !phases.names.is_empty() {
+        config["phases"] = phases.names.join(",").into();
+    }
+    config
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
+        into.extend(from);
+    }
 }
 
 /// Copies the agent's log folders out of the guest into `folder`.
@@ -190,6 +221,7 @@ fn unpack(archive: &[u8], folder: &Utf8Path) -> std::io::Result<()> {
 #[derive(Debug, Default)]
 struct Story {
     document: Option<usize>,
+    phase: Option<String>,
     step: Option<String>,
     failed: Option<FailedStep>,
     lines: VecDeque<String>,
@@ -199,6 +231,7 @@ struct Story {
 #[derive(Debug)]
 struct FailedStep {
     document: usize,
+    phase: String,
     step: String,
     message: Option<String>,
     lines: Vec<String>,
@@ -208,6 +241,7 @@ impl Story {
     fn note(&mut self, event: &AgentEvent) {
         match event {
             AgentEvent::DocumentStarted { document, .. } => self.document = Some(*document),
+            AgentEvent::PhaseStarted { phase, .. } => self.phase = Some(phase.clone()),
             AgentEvent::StepStarted { step, .. } => {
                 self.step = Some(step.clone());
                 self.lines.clear();
@@ -221,6 +255,7 @@ impl Story {
             }
             AgentEvent::StepFinished {
                 document,
+                phase,
                 step,
                 status: Status::Failed,
                 message,
@@ -228,6 +263,7 @@ impl Story {
             } if self.failed.is_none() => {
                 self.failed = Some(FailedStep {
                     document: *document,
+                    phase: phase.clone(),
                     step: step.clone(),
                     message: message.clone(),
                     lines: self.lines.iter().cloned().collect(),
@@ -273,12 +309,11 @@ impl Story {
         }
     }
 
-    fn failure(
-        &self,
-        chosen: &[(usize, &PlannedComponent)],
-        phase: &str,
-        reason: String,
-    ) -> Failure {
+    fn failure(&self, chosen: &[(usize, &PlannedComponent)], reason: String) -> Failure {
+        let phase = match &self.failed {
+            Some(failed) => failed.phase.as_str(),
+            None => self.phase.as_deref().unwrap_or("?"),
+        };
         let kind = if phase == "test" {
             FailureKind::Test
         } else {
@@ -331,6 +366,8 @@ mod tests {
             sha256: String::new(),
             phases: vec!["build".into()],
             parameters: Default::default(),
+            stored: Default::default(),
+            object_storage: false,
         }
     }
 
@@ -373,7 +410,7 @@ mod tests {
         ] {
             story.note(&event);
         }
-        let failure = story.failure(&chosen, "build", String::new());
+        let failure = story.failure(&chosen, String::new());
         assert_eq!(failure.kind(), FailureKind::Component);
         assert_eq!(
             failure.to_string(),

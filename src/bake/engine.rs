@@ -5,11 +5,12 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::components;
+use super::components::{self, Phases};
 use super::copy_progress::CopyProgress;
 use super::instance::{Instances, Launch, OnError, Started};
 use super::inventory;
-use super::plan::{BakePlan, TestBoot};
+use super::plan::{BakePlan, PlannedComponent, TestBoot};
+use super::provisions::Provisions;
 use super::recorder::{Ledger, Recorder};
 use super::run_folder::RunFolder;
 use super::sanitise;
@@ -148,13 +149,14 @@ struct Built {
 impl Bake<'_> {
     async fn run(&mut self) -> Result<Finished> {
         self.recorder.state("BUILDING", None)?;
-        let built = self.build().await?;
+        let provisions = Provisions::gather(&self.plan.components).await?;
+        let built = self.build(&provisions).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.outputs(&built, staging.folder()).await?;
         let mut boots = vec![built.boot.clone()];
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
-            boots.extend(self.tests(staging.folder()).await?);
+            boots.extend(self.tests(staging.folder(), &provisions).await?);
         }
         self.recorder.state("DISTRIBUTING", None)?;
         let manifest = self.manifest(built, made, boots);
@@ -173,7 +175,7 @@ impl Bake<'_> {
         Ok(Finished { folder, manifest })
     }
 
-    async fn build(&mut self) -> Result<Built> {
+    async fn build(&mut self, provisions: &Provisions) -> Result<Built> {
         let (plan, recorder) = (self.plan, self.recorder);
         let disk = self.instances.folder().join("root.qcow2");
         let boot = recorder
@@ -206,7 +208,7 @@ impl Bake<'_> {
             .step(
                 StepKind::BootstrapBuildInstance,
                 "agent and documents",
-                async { bootstrap(guest, plan, recorder).await },
+                bootstrap(guest, &plan.components, recorder),
             )
             .await?;
         let applied = recorder
@@ -215,13 +217,16 @@ impl Bake<'_> {
                 count(plan.components.len(), "component"),
                 async {
                     for phase in ["build", "validate"] {
-                        let step = (StepKind::ApplyBuildComponents, recorder);
-                        components::run_phase(
+                        let phases = Phases {
+                            names: &[phase.to_owned()],
+                            run: phase,
+                        };
+                        components::run(
                             guest,
                             &plan.components,
-                            phase,
-                            &plan.working_directory,
-                            step,
+                            phases,
+                            (&plan.working_directory, provisions),
+                            (StepKind::ApplyBuildComponents, recorder),
                         )
                         .await?;
                     }
@@ -336,7 +341,11 @@ impl Bake<'_> {
             .await
     }
 
-    async fn tests(&mut self, folder: &Utf8Path) -> Result<Vec<manifest::Boot>> {
+    async fn tests(
+        &mut self,
+        folder: &Utf8Path,
+        provisions: &Provisions,
+    ) -> Result<Vec<manifest::Boot>> {
         let plan = self.plan;
         let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
         let Some(output) = outputs.bootable() else {
@@ -351,7 +360,10 @@ impl Bake<'_> {
         for (index, test) in plan.tests.iter().enumerate() {
             let overlay = self.instances.folder().join(format!("test-{index}.qcow2"));
             qemu_img::create_overlay(&overlay, &source, driver, None).await?;
-            boots.push(self.test(*test, &overlay, output.format).await?);
+            boots.push(
+                self.test(*test, &overlay, output.format, provisions)
+                    .await?,
+            );
             let _ = std::fs::remove_file(&overlay);
         }
         Ok(boots)
@@ -362,6 +374,7 @@ impl Bake<'_> {
         test: TestBoot,
         overlay: &Utf8Path,
         output: OutputFormat,
+        provisions: &Provisions,
     ) -> Result<manifest::Boot> {
         let (plan, recorder) = (self.plan, self.recorder);
         let bus = bus_name(test.bus);
@@ -399,14 +412,17 @@ impl Bake<'_> {
             let guest = self.instances.guest()?;
             let applied = recorder
                 .step(StepKind::ApplyTestComponents, "test phases", async {
-                    bootstrap(guest, plan, recorder).await?;
-                    let step = (StepKind::ApplyTestComponents, recorder);
-                    components::run_phase(
+                    bootstrap(guest, &plan.components, recorder).await?;
+                    let phases = Phases {
+                        names: &["test".to_owned()],
+                        run: "test",
+                    };
+                    components::run(
                         guest,
                         &plan.components,
-                        "test",
-                        &plan.working_directory,
-                        step,
+                        phases,
+                        (&plan.working_directory, provisions),
+                        (StepKind::ApplyTestComponents, recorder),
                     )
                     .await?;
                     let tested = plan
@@ -470,13 +486,18 @@ impl Bake<'_> {
     }
 }
 
-async fn bootstrap(guest: &Guest, plan: &BakePlan, recorder: &Recorder) -> Result<((), String)> {
+/// Puts agent and documents into the guest.
+pub(super) async fn bootstrap(
+    guest: &Guest,
+    components: &[PlannedComponent],
+    recorder: &Recorder,
+) -> Result<((), String)> {
     let version = agent::deploy(guest.session()).await?;
     recorder.send(Event::Rung {
         rung: Rung::Agent,
         seconds: recorder.seconds(),
     });
-    components::put_documents(guest, &plan.components).await?;
+    components::put_documents(guest, components).await?;
     Ok(((), version))
 }
 
@@ -524,7 +545,7 @@ fn now() -> String {
         .to_string()
 }
 
-fn count(number: usize, noun: &str) -> String {
+pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 {
         format!("1 {noun}")
     } else {

@@ -7,11 +7,13 @@ pub mod instance;
 pub mod inventory;
 pub mod kernel;
 pub mod plan;
+pub mod provisions;
 pub mod recorder;
 pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
+pub mod trial;
 
 pub use engine::{Finished, Identity, Options, bake};
 pub use instance::OnError;
-pub use plan::BakePlan;
+pub use plan::{BakePlan, PlannedComponent};

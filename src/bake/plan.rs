@@ -1,10 +1,11 @@
 //! What a bake is going to do: everything resolved, nothing left to look up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
+use crate::aws::stored_values::StoredName;
 use crate::machine::{Arch, Boot, DiskBus, Firmware};
 use crate::output::OutputFormat;
 
@@ -77,6 +78,12 @@ pub struct PlannedComponent {
     pub phases: Vec<String>,
     /// Parameters given by the recipe.
     pub parameters: BTreeMap<String, Vec<String>>,
+    /// The stored values that it refers to.
+    #[serde(skip)]
+    pub stored: BTreeSet<StoredName>,
+    /// Whether it reads or writes object storage.
+    #[serde(skip)]
+    pub object_storage: bool,
 }
 
 impl PlannedComponent {

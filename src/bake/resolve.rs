@@ -1,14 +1,17 @@
 //! From a recipe to a plan: parent image, components, machine, outputs, tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_component::action::Action;
 use ovenbird_component::document::Document;
+use ovenbird_component::reference::Stored;
 use ovenbird_component::source::Source;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
 use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
+use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
 use crate::documents::recipe::{ComponentReference, ImageRecipe, RecipeComponent};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
@@ -104,17 +107,7 @@ pub fn plan(
         name: recipe.name.clone(),
         version: recipe.semantic_version.clone(),
         recipe: recipe.document.clone(),
-        parent: Parent {
-            name: base.name.clone(),
-            version: base
-                .version
-                .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
-            disk: base.disk.clone(),
-            format: base.format.clone(),
-            sha256: base.sha256.clone(),
-            firmware: base.firmware.clone(),
-            kernel: base.kernel.as_ref().map(super::kernel::for_bake),
-        },
+        parent: parent_of(base),
         components,
         root_size,
         working_directory: recipe.working_directory.clone(),
@@ -134,6 +127,32 @@ pub fn plan(
         sanitise_skip: local.sanitise_skip.clone(),
         tags: recipe.tags.clone(),
     })
+}
+
+/// A base image as the disk to start from.
+pub fn parent_of(base: &BaseImage) -> Parent {
+    Parent {
+        name: base.name.clone(),
+        version: base
+            .version
+            .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
+        disk: base.disk.clone(),
+        format: base.format.clone(),
+        sha256: base.sha256.clone(),
+        firmware: base.firmware.clone(),
+        kernel: base.kernel.as_ref().map(super::kernel::for_bake),
+    }
+}
+
+/// The machine that a base image gets when nobody says anything else.
+pub fn machine_for(base: &BaseImage, overrides: &Overrides) -> MachinePlan {
+    MachinePlan {
+        arch: base.architecture,
+        firmware: default_firmware(base),
+        cpus: overrides.cpus.unwrap_or_else(default_cpus),
+        memory_mib: overrides.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB),
+        network: true,
+    }
 }
 
 fn default_firmware(base: &BaseImage) -> Firmware {
@@ -199,7 +218,100 @@ fn resolve_component(
             (found.0, Some(found.1))
         }
     };
-    let text = read_document(&path)?;
+    component_of_file(path, version, component.parameters.clone())
+}
+
+/// Reads and checks a component document.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it can't be read, is not valid, or doesn't take these parameters.
+pub fn component_of_file(
+    path: Utf8PathBuf,
+    version: Option<String>,
+    parameters: BTreeMap<String, Vec<String>>,
+) -> Result<PlannedComponent> {
+    let (text, document) = valid_document(&path)?;
+    check_parameters(&path, &document, &parameters)?;
+    Ok(PlannedComponent {
+        name: document
+            .name
+            .clone()
+            .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
+        version,
+        sha256: hex::encode(Sha256::digest(text.as_bytes())),
+        phases: document
+            .phases
+            .iter()
+            .map(|phase| phase.name.value.clone())
+            .collect(),
+        stored: stored_names(&document, &parameters),
+        object_storage: uses_object_storage(&document),
+        parameters,
+        path,
+        text,
+    })
+}
+
+/// The names of stored values, as far as the host can know them: those that stand in the document, and those that a
+/// parameter or constant gives.
+fn stored_names(
+    document: &Document,
+    parameters: &BTreeMap<String, Vec<String>>,
+) -> BTreeSet<StoredName> {
+    document
+        .stored_values()
+        .into_iter()
+        .filter_map(|stored| match stored {
+            Stored::Named(name) => Some(StoredName::Direct(name)),
+            Stored::ByStored(name) => Some(StoredName::Through(name)),
+            Stored::ByParameter(parameter) => {
+                let given = parameters.get(&parameter).map(|values| values.join(","));
+                let default = || {
+                    let found = document
+                        .parameters
+                        .iter()
+                        .find(|known| known.name.value == parameter)?;
+                    found.default.clone()
+                };
+                let constant = || {
+                    let found = document
+                        .constants
+                        .iter()
+                        .find(|known| known.name.value == parameter)?;
+                    Some(found.value.clone())
+                };
+                given
+                    .or_else(default)
+                    .or_else(constant)
+                    .map(StoredName::Direct)
+            }
+        })
+        .collect()
+}
+
+fn uses_object_storage(document: &Document) -> bool {
+    document
+        .phases
+        .iter()
+        .flat_map(|phase| &phase.steps)
+        .any(|step| matches!(step.action, Action::S3Download | Action::S3Upload))
+}
+
+/// The names of a document's parameters.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it can't be read or is not valid.
+pub fn declared_parameters(path: &Utf8Path) -> Result<Vec<String>> {
+    let (_, document) = valid_document(path)?;
+    Ok(document
+        .parameters
+        .into_iter()
+        .map(|parameter| parameter.name.value)
+        .collect())
+}
+
+fn valid_document(path: &Utf8Path) -> Result<(String, Document)> {
+    let text = read_document(path)?;
     let source = Source::new(path.as_str(), text.clone());
     let Validated {
         document,
@@ -214,23 +326,7 @@ fn resolve_component(
             ))
             .with_details(diagnostics.render())
         })?;
-    check_parameters(&path, &document, &component.parameters)?;
-    Ok(PlannedComponent {
-        name: document
-            .name
-            .clone()
-            .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
-        version,
-        sha256: hex::encode(Sha256::digest(text.as_bytes())),
-        phases: document
-            .phases
-            .iter()
-            .map(|phase| phase.name.value.clone())
-            .collect(),
-        parameters: component.parameters.clone(),
-        path,
-        text,
-    })
+    Ok((text, document))
 }
 
 fn read_document(path: &Utf8Path) -> Result<String> {

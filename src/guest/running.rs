@@ -1,5 +1,6 @@
 //! A guest that is up: its machine, its session, and how it is rebooted and stopped.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -36,6 +37,14 @@ pub struct Guest {
     machine: Machine,
     session: Session,
     tail: ConsoleTail,
+    offer: Option<Offer>,
+}
+
+/// An address of the host on a port of the guest.
+#[derive(Debug, Clone, Copy)]
+struct Offer {
+    address: SocketAddr,
+    port: u16,
 }
 
 /// A clean shutdown takes some seconds on hardware, 15 s were measured under software emulation.
@@ -74,6 +83,7 @@ impl Guest {
             machine,
             session,
             tail,
+            offer: None,
         })
     }
 
@@ -158,7 +168,33 @@ impl Guest {
         )
         .await?;
         self.session = login(&self.machine, &mut self.tail, &self.spec, seen).await?;
+        if let Some(offer) = self.offer {
+            self.offer_at(offer.address, offer.port).await?;
+        }
         Ok(())
+    }
+
+    /// Offers an address of the host to the guest, also after its reboots; returns the port on the guest's loopback
+    /// interface.
+    ///
+    /// # Errors
+    /// [`FailureKind::Guest`] if the guest's SSH server does not allow it.
+    pub async fn offer(&mut self, address: SocketAddr) -> Result<u16> {
+        let port = self.offer_at(address, 0).await?;
+        self.offer = Some(Offer { address, port });
+        Ok(port)
+    }
+
+    async fn offer_at(&self, address: SocketAddr, port: u16) -> Result<u16> {
+        self.session
+            .offer(address, port)
+            .await
+            .or_failure(FailureKind::Guest, || {
+                "the guest's SSH server forwards no port to the host".into()
+            })
+            .map_err(|failure| {
+                failure.with_hint("`AllowTcpForwarding` of its sshd_config must not be `no`")
+            })
     }
 
     /// Ends the machine at once; what the guest has synced is on its disk.
