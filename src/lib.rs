@@ -11,6 +11,7 @@ pub mod documents;
 pub mod error;
 pub mod events;
 pub mod guest;
+pub mod layers;
 pub mod machine;
 pub mod output;
 pub mod store;

@@ -88,6 +88,9 @@ pub struct ConfigFile {
     pub blocked_action_modules: Vec<String>,
     /// Most restarts of one run.
     pub restart_limit: Option<u32>,
+    /// Whether steps may refer to those of an earlier run with the same documents, other phases and this state
+    /// directory, and later ones to these.
+    pub carry: Option<bool>,
 }
 
 /// How a reboot is carried out.
@@ -133,6 +136,8 @@ pub struct RunConfig {
     pub allow_missing_parameters: bool,
     /// Most restarts of one run.
     pub restart_limit: u32,
+    /// Whether steps may refer to those of an earlier run, and later ones to these.
+    pub carry: bool,
     /// How a reboot is carried out.
     pub reboot: RebootMode,
     /// Whether the console log is repeated on standard error.
@@ -236,6 +241,7 @@ impl ConfigFile {
             blocked_actions: self.blocked_action_modules,
             allow_missing_parameters: false,
             restart_limit: self.restart_limit.unwrap_or(RESTART_LIMIT),
+            carry: self.carry.unwrap_or(false),
             reboot: RebootMode::default(),
             trace: self.trace.unwrap_or(false),
             events: false,

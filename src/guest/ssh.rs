@@ -300,6 +300,26 @@ impl Session {
         Ok(status)
     }
 
+    /// Runs a command that waits for lines on its input.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn talk(&self, command: &str) -> Result<Talk, SshError> {
+        let channel = self
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(SshError::Broken)?;
+        channel
+            .exec(true, command)
+            .await
+            .map_err(SshError::Broken)?;
+        Ok(Talk {
+            channel,
+            seen: Vec::new(),
+        })
+    }
+
     /// Says goodbye; errors don't matter any more.
     pub async fn close(self) {
         let _ = tokio::time::timeout(
@@ -308,6 +328,52 @@ impl Session {
                 .disconnect(Disconnect::ByApplication, "done", "en"),
         )
         .await;
+    }
+}
+
+/// A command that is talked with, line by line.
+pub struct Talk {
+    channel: russh::Channel<client::Msg>,
+    seen: Vec<u8>,
+}
+
+/// Nobody talks in longer lines.
+const LONGEST_LINE: usize = 64 * 1024;
+
+impl Talk {
+    /// The next line of its output; `None` at its end. Standard error is left out.
+    ///
+    /// # Errors
+    /// [`SshError::TooMuch`] for an endless line.
+    pub async fn hear(&mut self) -> Result<Option<String>, SshError> {
+        loop {
+            if let Some(end) = self.seen.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.seen.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
+            }
+            if self.seen.len() > LONGEST_LINE {
+                return Err(SshError::TooMuch {
+                    limit: LONGEST_LINE,
+                });
+            }
+            match self.channel.wait().await {
+                Some(ChannelMsg::Data { data }) => self.seen.extend_from_slice(&data),
+                Some(ChannelMsg::Close) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Sends it a line.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn say(&mut self, line: &str) -> Result<(), SshError> {
+        let bytes = format!("{line}\n").into_bytes();
+        self.channel
+            .data(&bytes[..])
+            .await
+            .map_err(SshError::Broken)
     }
 }
 

@@ -86,7 +86,13 @@ pub fn run(config: &RunConfig, events: Option<EventStream>) -> Result<Outcome, R
     let resumed = found.is_some();
     let mut state = match found {
         Some(state) => state,
-        None => new_state(config)?,
+        None => {
+            let mut state = new_state(config)?;
+            if config.carry {
+                state.carried = store.carried()?;
+            }
+            state
+        }
     };
     let masker = Masker::new(config.secrets.values().map(String::as_str));
     if let Some(secret) = &config.object_store.secret_access_key {
@@ -162,6 +168,9 @@ fn drive(
                 started.elapsed().as_secs_f64()
             ));
             engine.upload_logs();
+            if config.carry {
+                store.carry(&engine.state)?;
+            }
             // Removed last: a crash before this point goes through the end of the run again, which does no harm.
             store.remove()?;
             report.event(Event::RunFinished {
