@@ -17,13 +17,16 @@ pub struct NamedValue {
 
 /// A document to run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DocumentEntry {
     /// Local path, `file://` or `s3://` address.
     pub path: String,
     /// Values for this document's parameters; they win over the global ones.
     #[serde(default)]
     pub parameters: Vec<NamedValue>,
+    /// State directory of an earlier run of this document alone, whose steps it may refer to; see `carry` of the run.
+    #[serde(default)]
+    pub carried_from: Option<PathBuf>,
 }
 
 /// Where object storage is and how to sign for it.
@@ -88,8 +91,8 @@ pub struct ConfigFile {
     pub blocked_action_modules: Vec<String>,
     /// Most restarts of one run.
     pub restart_limit: Option<u32>,
-    /// Whether steps may refer to those of an earlier run with the same documents, other phases and this state
-    /// directory, and later ones to these.
+    /// Whether the steps of this run are left in its state directory, so that other phases of the same document can
+    /// refer to them in a later run (`carriedFrom` of its document).
     pub carry: Option<bool>,
 }
 
@@ -136,7 +139,7 @@ pub struct RunConfig {
     pub allow_missing_parameters: bool,
     /// Most restarts of one run.
     pub restart_limit: u32,
-    /// Whether steps may refer to those of an earlier run, and later ones to these.
+    /// Whether the steps of this run are left for later ones.
     pub carry: bool,
     /// How a reboot is carried out.
     pub reboot: RebootMode,

@@ -21,13 +21,19 @@ phases:
 "#;
 
 fn run(folder: &std::path::Path, phase: &str, carry: bool) -> Output {
+    let mut documents = vec![serde_json::json!({ "path": folder.join("case.yml") })];
+    if carry && phase == "validate" {
+        // Another one before it: the steps find their own document.
+        documents.insert(0, serde_json::json!({ "path": folder.join("other.yml") }));
+        documents[1]["carriedFrom"] = folder.join("built").display().to_string().into();
+    }
     let config = serde_json::json!({
-        "documents": [{ "path": folder.join("case.yml") }],
+        "documents": documents,
         "phases": phase,
-        "stateDirectory": folder.join("state"),
+        "stateDirectory": folder.join(if phase == "build" { "built" } else { "validated" }),
         "logDirectory": folder.join("logs"),
         "executionId": phase,
-        "carry": carry,
+        "carry": phase == "build",
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_ovenbird-agent"))
@@ -47,6 +53,8 @@ fn counts(output: &Output) -> (u64, u64) {
 fn document(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("case.yml"), text).unwrap();
+    let other = "schemaVersion: 1.0\nphases:\n- name: validate\n  steps:\n  - {name: A, action: ExecuteBash, inputs: {commands: [echo other]}}\n";
+    std::fs::write(folder.path().join("other.yml"), other).unwrap();
     folder
 }
 
@@ -57,7 +65,7 @@ fn a_later_phase_sees_what_an_earlier_run_left() {
     assert_eq!(counts(&built), (1, 0));
     let validated = run(folder.path(), "validate", true);
     // Only its own steps count.
-    assert_eq!(counts(&validated), (2, 0));
+    assert_eq!(counts(&validated), (3, 0));
     let said = std::fs::read_dir(folder.path().join("logs"))
         .unwrap()
         .flatten()

@@ -25,7 +25,8 @@ pub enum StoredName {
 }
 
 impl StoredName {
-    fn first(&self) -> &str {
+    /// The name that the document gives.
+    pub fn first(&self) -> &str {
         match self {
             Self::Direct(name) | Self::Through(name) => name,
         }
@@ -55,6 +56,15 @@ impl StoredValues {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The value that a name stands for in the end.
+    pub fn value(&self, name: &StoredName) -> Option<&str> {
+        let first = self.0.get(name.first())?;
+        match name {
+            StoredName::Direct(_) => Some(&first.value),
+            StoredName::Through(_) => self.0.get(&first.value).map(|value| value.value.as_str()),
+        }
     }
 
     /// Those that must (`secret`) or need not be hidden.

@@ -10,7 +10,7 @@ use super::plan::PlannedComponent;
 use super::provisions::Provisions;
 use super::recorder::Recorder;
 use crate::error::{Failure, FailureKind, Result};
-use crate::events::{Event, StepKind};
+use crate::events::{Event, MachineStart, StepKind};
 use crate::guest::Guest;
 use crate::guest::agent::{self, AgentExit, GUEST_FOLDER};
 
@@ -21,24 +21,54 @@ const KEPT_LINES: usize = 20;
 /// Logs of a run larger than this are not copied out of the guest.
 const LOG_LIMIT: usize = 256 * 1024 * 1024;
 
-/// Copies the documents into the guest.
+/// Copies the documents into the guest, all in one archive: each command costs a round trip and a process.
 ///
 /// # Errors
-/// A guest failure if a copy fails.
+/// A guest failure if the copy fails.
 pub async fn put_documents(guest: &Guest, components: &[PlannedComponent]) -> Result<()> {
-    for (index, component) in components.iter().enumerate() {
-        agent::put(
-            guest.session(),
-            component.text.as_bytes(),
-            &document_path(index, component),
-            0o600,
-        )
-        .await?;
+    if components.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let archive = archive(components).map_err(|error| {
+        Failure::new(FailureKind::Internal, "cannot pack the documents").caused_by(error)
+    })?;
+    let command = agent::as_root(&format!(
+        "set -e; umask 077; mkdir -p {GUEST_FOLDER}/documents; tar -xf - -C {GUEST_FOLDER}/documents"
+    ));
+    let output = guest
+        .session()
+        .run(&command, &archive, 4096)
+        .await
+        .map_err(|error| guest.lost("copying the documents").caused_by(error))?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(Failure::guest("cannot copy the documents into the guest")
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
+        .with_hint("is the guest's root filesystem full or read-only?"))
+}
+
+fn archive(components: &[PlannedComponent]) -> std::io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (index, component) in components.iter().enumerate() {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(component.text.len() as u64);
+        header.set_mode(0o600);
+        let name = format!("{}.yml", file_stem(index, component));
+        archive.append_data(&mut header, name, component.text.as_bytes())?;
+    }
+    archive.into_inner()
 }
 
 fn document_path(index: usize, component: &PlannedComponent) -> String {
+    format!(
+        "{GUEST_FOLDER}/documents/{}.yml",
+        file_stem(index, component)
+    )
+}
+
+/// `03-Web-Server`: unique among the components of a run.
+fn file_stem(index: usize, component: &PlannedComponent) -> String {
     let name: String = component
         .name
         .chars()
@@ -50,54 +80,116 @@ fn document_path(index: usize, component: &PlannedComponent) -> String {
             }
         })
         .collect();
-    format!("{GUEST_FOLDER}/documents/{index:02}-{name}.yml")
+    format!("{index:02}-{name}")
 }
 
-/// What of the documents is run.
+/// What is run.
 #[derive(Debug, Clone, Copy)]
-pub struct Phases<'a> {
-    /// The phases; all if empty. Each document runs all of them before the next document starts.
-    pub names: &'a [String],
-    /// Names the run: its state folder in the guest, and its execution id.
-    pub run: &'a str,
+pub struct Order<'a> {
+    /// All components; their position is part of their name in the guest.
+    pub components: &'a [PlannedComponent],
+    /// The one to run; all if none is given. Each document runs all its phases before the next one starts. A component
+    /// that is run alone leaves its steps for later phases to refer to.
+    pub only: Option<usize>,
+    /// The phases; all if empty.
+    pub phases: &'a [String],
+    /// Where components work in the guest.
+    pub working_directory: &'a str,
+    /// What they get from the host.
+    pub provisions: &'a Provisions,
 }
 
-impl Phases<'_> {
-    fn are_in(&self, component: &PlannedComponent) -> bool {
-        self.names.is_empty() || self.names.iter().any(|name| component.has_phase(name))
+impl<'a> Order<'a> {
+    /// Those that have something to run, with their positions.
+    fn chosen(&self) -> Vec<(usize, &'a PlannedComponent)> {
+        self.components
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.only.is_none_or(|only| only == *index))
+            .filter(|(_, component)| {
+                self.phases.is_empty() || self.phases.iter().any(|name| component.has_phase(name))
+            })
+            .collect()
     }
 
     fn describe(&self) -> String {
-        match self.names {
+        match self.phases {
             [] => "all phases".into(),
             [one] => format!("the phase {one}"),
             many => format!("the phases {}", many.join(", ")),
         }
     }
+
+    /// Where a component that is run alone leaves its steps. Told apart by the name, not by the position: a layer is
+    /// shared by recipes in which other components stand around it.
+    fn state_folder(&self, index: usize) -> String {
+        let name = &self.components[index].name;
+        let before = self.components[..index]
+            .iter()
+            .filter(|other| other.name == *name)
+            .count();
+        format!(
+            "{GUEST_FOLDER}/state/{}",
+            file_stem(before, &self.components[index])
+        )
+    }
+
+    /// The agent's configuration.
+    fn config(&self, chosen: &[(usize, &PlannedComponent)]) -> Value {
+        let documents: Vec<_> = chosen
+            .iter()
+            .map(|(index, component)| {
+                let parameters: Vec<_> = component
+                    .parameters
+                    .iter()
+                    .map(|(name, values)| json!({ "name": name, "value": values.join(",") }))
+                    .collect();
+                json!({
+                    "path": document_path(*index, component),
+                    "parameters": parameters,
+                    "carriedFrom": self.state_folder(*index),
+                })
+            })
+            .collect();
+        let label = if self.phases.is_empty() {
+            "all".into()
+        } else {
+            self.phases.join("-")
+        };
+        let mut config = json!({
+            "documents": documents,
+            "logDirectory": format!("{GUEST_FOLDER}/logs"),
+            "stateDirectory": match self.only {
+                Some(index) => self.state_folder(index),
+                None => format!("{GUEST_FOLDER}/state/{label}"),
+            },
+            "executionId": format!("{label}-{}", uuid::Uuid::new_v4()),
+            "workingDirectory": self.working_directory,
+            "carry": self.only.is_some(),
+        });
+        if !self.phases.is_empty() {
+            config["phases"] = self.phases.join(",").into();
+        }
+        config
+    }
 }
 
-/// Runs phases of every component that has one of them, in order.
+/// Runs what is ordered, across reboots of the guest.
 ///
 /// # Errors
 /// A component failure (a test failure for the phase `test`) that says what failed and shows its last output; a guest
 /// failure if the guest is lost.
 pub async fn run(
     guest: &mut Guest,
-    components: &[PlannedComponent],
-    phases: Phases<'_>,
-    (working_directory, provisions): (&str, &Provisions),
+    order: Order<'_>,
     (step, recorder): (StepKind, &Recorder),
 ) -> Result<()> {
-    let chosen: Vec<(usize, &PlannedComponent)> = components
-        .iter()
-        .enumerate()
-        .filter(|(_, component)| phases.are_in(component))
-        .collect();
+    let chosen = order.chosen();
     if chosen.is_empty() {
         return Ok(());
     }
-    let mut config = config_of(&chosen, phases, working_directory);
-    merge(&mut config, provisions.settings(guest).await?);
+    let mut config = order.config(&chosen);
+    merge(&mut config, order.provisions.settings(guest).await?);
     // Through the pipe, not through a file: it may hold secrets.
     let config = config.to_string();
     let arguments = ["run", "--config", "-", "--events"];
@@ -113,7 +205,7 @@ pub async fn run(
         })
         .await
         .map_err(|failure| match guest.machine().exited() {
-            Some(_) => guest.lost(&phases.describe()),
+            Some(_) => guest.lost(&order.describe()),
             None => failure.with_details(crate::guest::ladder::console_excerpt(guest.console())),
         })?;
         for line in guest.console_lines() {
@@ -130,6 +222,9 @@ pub async fn run(
                     ));
                 }
                 recorder.progress(step, format!("rebooting ({reboots})"));
+                recorder.send(Event::MachineStarted {
+                    how: MachineStart::Reboot,
+                });
                 guest
                     .reboot(|climb| super::instance::tell(recorder, climb))
                     .await
@@ -145,35 +240,6 @@ pub async fn run(
             }
         }
     }
-}
-
-fn config_of(
-    chosen: &[(usize, &PlannedComponent)],
-    phases: Phases<'_>,
-    working_directory: &str,
-) -> Value {
-    let documents: Vec<_> = chosen
-        .iter()
-        .map(|(index, component)| {
-            let parameters: Vec<_> = component
-                .parameters
-                .iter()
-                .map(|(name, values)| json!({ "name": name, "value": values.join(",") }))
-                .collect();
-            json!({ "path": document_path(*index, component), "parameters": parameters })
-        })
-        .collect();
-    let mut config = json!({
-        "documents": documents,
-        "logDirectory": format!("{GUEST_FOLDER}/logs"),
-        "stateDirectory": format!("{GUEST_FOLDER}/state-{}", phases.run),
-        "executionId": format!("{}-{}", phases.run, uuid::Uuid::new_v4()),
-        "workingDirectory": working_directory,
-    });
-    if !phases.names.is_empty() {
-        config["phases"] = phases.names.join(",").into();
-    }
-    config
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -366,6 +432,8 @@ mod tests {
             sha256: String::new(),
             phases: vec!["build".into()],
             parameters: Default::default(),
+            build_digest: String::new(),
+            cache: Default::default(),
             stored: Default::default(),
             object_storage: false,
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::components::{self, Phases};
+use super::build_stage::BuildStage;
+use super::cache::Cache;
+use super::components::{self, Order};
 use super::copy_progress::CopyProgress;
 use super::instance::{Instances, Launch, OnError, Started};
 use super::inventory;
@@ -19,6 +21,7 @@ use crate::events::{Event, Events, StepKind};
 use crate::guest::ladder::Rung;
 use crate::guest::seed::{BAKE_USER, Purpose};
 use crate::guest::{Guest, agent};
+use crate::layers::Layer;
 use crate::machine::{Boot, DiskBus, Host};
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
@@ -49,6 +52,10 @@ pub struct Options {
     pub on_error: OnError,
     /// Ctrl-C.
     pub cancel: CancellationToken,
+    /// Where layers are kept; none: nothing is looked up or kept.
+    pub cache: Option<Cache>,
+    /// Whether guests are resumed from memory, and their memory is saved.
+    pub warm: bool,
 }
 
 /// A finished image.
@@ -66,6 +73,7 @@ pub struct Finished {
 /// The first failure, after everything that the bake made has been taken away again (unless `options` keep the guest).
 pub async fn bake(
     plan: &BakePlan,
+    provisions: &Provisions,
     host: &Host,
     identity: &Identity,
     options: &Options,
@@ -85,6 +93,7 @@ pub async fn bake(
         identity,
         options,
         recorder: &recorder,
+        provisions,
         instances: Instances::new(
             host,
             &plan.machine,
@@ -134,12 +143,17 @@ struct Bake<'a> {
     identity: &'a Identity,
     options: &'a Options,
     recorder: &'a Recorder,
+    provisions: &'a Provisions,
     instances: Instances<'a>,
 }
 
 /// What the build guest told before it was stopped.
 struct Built {
     disk: Utf8PathBuf,
+    /// What the disk stands on, held until the outputs are written.
+    layers: Vec<Layer>,
+    /// Whether every component has its layer.
+    complete: bool,
     os: manifest::OsRelease,
     packages: Vec<manifest::Package>,
     sanitised: Vec<manifest::SanitiseResult>,
@@ -149,16 +163,18 @@ struct Built {
 impl Bake<'_> {
     async fn run(&mut self) -> Result<Finished> {
         self.recorder.state("BUILDING", None)?;
-        let provisions = Provisions::gather(&self.plan.components).await?;
-        let built = self.build(&provisions).await?;
+        let provisions = self.provisions;
+        let built = self.build(provisions).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.outputs(&built, staging.folder()).await?;
         let mut boots = vec![built.boot.clone()];
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
-            boots.extend(self.tests(staging.folder(), &provisions).await?);
+            boots.extend(self.tests(staging.folder(), provisions).await?);
         }
         self.recorder.state("DISTRIBUTING", None)?;
+        let top = built.layers.last().map(|layer| layer.record().id.clone());
+        let top = top.filter(|_| built.complete);
         let manifest = self.manifest(built, made, boots);
         let recorder = self.recorder;
         let target = &self.identity.target;
@@ -172,72 +188,29 @@ impl Bake<'_> {
                 Ok((folder, detail))
             })
             .await?;
+        if let (Some(cache), Some(top)) = (&self.options.cache, top) {
+            let image = format!(
+                "{}/{}/{}",
+                self.plan.name, self.plan.version, self.identity.build
+            );
+            cache.keep_finished(self.plan, &top, &image, &folder)?;
+        }
         Ok(Finished { folder, manifest })
     }
 
     async fn build(&mut self, provisions: &Provisions) -> Result<Built> {
         let (plan, recorder) = (self.plan, self.recorder);
-        let disk = self.instances.folder().join("root.qcow2");
-        let boot = recorder
-            .step(
-                StepKind::LaunchBuildInstance,
-                format!("{}/{}", plan.parent.name, plan.parent.version),
-                async {
-                    qemu_img::create_overlay(
-                        &disk,
-                        &plan.parent.disk,
-                        &plan.parent.format,
-                        plan.root_size,
-                    )
-                    .await?;
-                    let launch = Launch {
-                        disk: &disk,
-                        purpose: Purpose::Build,
-                        firmware: plan.machine.firmware,
-                        bus: DiskBus::Virtio,
-                        boot: plan.parent.kernel.clone().unwrap_or(Boot::Disk),
-                    };
-                    let started = self.instances.start(launch).await?;
-                    let detail = format!("up after {:.1} s", started.seconds);
-                    Ok((evidence("build", None, started), detail))
-                },
-            )
-            .await?;
+        let mut stage = BuildStage {
+            plan,
+            provisions,
+            recorder,
+            instances: &mut self.instances,
+            logs: self.identity.logs.join("build"),
+            cache: self.options.cache.as_ref(),
+            warm: self.options.warm,
+        };
+        let stand = stage.run().await?;
         let guest = self.instances.guest()?;
-        recorder
-            .step(
-                StepKind::BootstrapBuildInstance,
-                "agent and documents",
-                bootstrap(guest, &plan.components, recorder),
-            )
-            .await?;
-        let applied = recorder
-            .step(
-                StepKind::ApplyBuildComponents,
-                count(plan.components.len(), "component"),
-                async {
-                    for phase in ["build", "validate"] {
-                        let phases = Phases {
-                            names: &[phase.to_owned()],
-                            run: phase,
-                        };
-                        components::run(
-                            guest,
-                            &plan.components,
-                            phases,
-                            (&plan.working_directory, provisions),
-                            (StepKind::ApplyBuildComponents, recorder),
-                        )
-                        .await?;
-                    }
-                    Ok(((), count(plan.components.len(), "component")))
-                },
-            )
-            .await;
-        // The logs matter most when something failed.
-        let fetched = components::fetch_logs(guest, &self.identity.logs.join("build")).await;
-        applied?;
-        fetched?;
         let (os, packages) = recorder
             .step(
                 StepKind::InventoryCollection,
@@ -273,11 +246,13 @@ impl Bake<'_> {
             })
             .await?;
         Ok(Built {
-            disk,
+            disk: stand.disk,
+            layers: stand.layers,
+            complete: stand.complete,
             os,
             packages,
             sanitised,
-            boot,
+            boot: evidence("build", None, stand.started),
         })
     }
 
@@ -305,9 +280,13 @@ impl Bake<'_> {
             .into(),
         };
         let parent_folder = plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
+        let mut folders = vec![parent_folder.to_owned()];
+        if let Some(cache) = &self.options.cache {
+            folders.push(cache.shelf().root().to_owned());
+        }
         let source = Source {
             disk: built.disk.clone(),
-            parent_folder: parent_folder.to_owned(),
+            folders,
         };
         let names: Vec<&str> = outputs
             .outputs
@@ -413,18 +392,15 @@ impl Bake<'_> {
             let applied = recorder
                 .step(StepKind::ApplyTestComponents, "test phases", async {
                     bootstrap(guest, &plan.components, recorder).await?;
-                    let phases = Phases {
-                        names: &["test".to_owned()],
-                        run: "test",
+                    let order = Order {
+                        components: &plan.components,
+                        only: None,
+                        phases: &["test".to_owned()],
+                        working_directory: &plan.working_directory,
+                        provisions,
                     };
-                    components::run(
-                        guest,
-                        &plan.components,
-                        phases,
-                        (&plan.working_directory, provisions),
-                        (StepKind::ApplyTestComponents, recorder),
-                    )
-                    .await?;
+                    let step = (StepKind::ApplyTestComponents, recorder);
+                    components::run(guest, order, step).await?;
                     let tested = plan
                         .components
                         .iter()
@@ -510,6 +486,7 @@ fn evidence(purpose: &str, output: Option<OutputFormat>, started: Started) -> ma
         accelerator: started.accelerator,
         machine: started.machine.into(),
         qemu: started.qemu,
+        resumed: started.resumed,
         seconds: started.seconds,
     }
 }

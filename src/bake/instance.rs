@@ -8,11 +8,14 @@ use super::plan::MachinePlan;
 use super::recorder::Recorder;
 use super::run_folder::{self, RunFolder};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::events::Event;
+use crate::events::{Event, MachineStart};
 use crate::guest::keys::BakeKeys;
 use crate::guest::ladder::{Climb, Rung, console_excerpt};
 use crate::guest::seed::{Purpose, Seed};
 use crate::guest::{Guest, GuestSpec};
+use crate::layers::{Memory, MemoryFit};
+use crate::machine::accel;
+use crate::machine::args::LAYOUT;
 use crate::machine::firmware::find_uefi;
 use crate::machine::{
     Accelerator, Arch, Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network,
@@ -46,6 +49,23 @@ pub struct Launch<'a> {
     pub boot: Boot,
 }
 
+/// A guest that goes on from a saved memory.
+#[derive(Debug, Clone)]
+pub struct Resume<'a> {
+    /// An overlay on the disk that the memory was saved with.
+    pub disk: &'a Utf8Path,
+    /// The firmware that it had.
+    pub firmware: Firmware,
+    /// Where its kernel came from.
+    pub boot: Boot,
+    /// The file of its memory.
+    pub file: &'a Utf8Path,
+    /// What is known of it.
+    pub memory: &'a Memory,
+    /// Its firmware's variable store, if it has one.
+    pub vars: &'a Utf8Path,
+}
+
 /// How a guest came up: evidence for the manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Started {
@@ -61,6 +81,8 @@ pub struct Started {
     pub qemu: String,
     /// Seconds until the login.
     pub seconds: f64,
+    /// Whether it went on from a saved memory.
+    pub resumed: bool,
 }
 
 /// The guests of one run, one at a time, and the run's folder in which they live.
@@ -115,8 +137,13 @@ impl<'a> Instances<'a> {
     /// # Errors
     /// What [`Guest::start`] says; [`FailureKind::Guest`] if it came up by another firmware than wanted.
     pub async fn start(&mut self, launch: Launch<'_>) -> Result<Started> {
-        let spec = self.spec(&launch)?;
+        // Each boot is another instance for cloud-init, as it would be in the cloud.
+        let instance = format!("i-{}", uuid::Uuid::new_v4().simple());
+        let spec = self.spec(&launch, instance)?;
         let recorder = self.recorder;
+        recorder.send(Event::MachineStarted {
+            how: MachineStart::Boot,
+        });
         let mut seconds = 0.0;
         let guest = Guest::start(&self.host.qemu, spec, |climb| {
             if let Climb::Rung(Rung::Login, time) = &climb {
@@ -139,9 +166,71 @@ impl<'a> Instances<'a> {
             ))
             .with_hint("does the disk have a boot loader for this firmware?"));
         }
-        Ok(Started {
+        Ok(self.started(firmware, launch.bus, seconds, false))
+    }
+
+    /// Lets a guest go on from its saved memory, with keys of its own.
+    ///
+    /// # Errors
+    /// What [`Guest::resume`] says.
+    pub async fn resume(&mut self, resume: Resume<'_>) -> Result<Started> {
+        let start = std::time::Instant::now();
+        let launch = Launch {
+            disk: resume.disk,
+            purpose: Purpose::Build,
+            firmware: resume.firmware,
+            bus: DiskBus::Virtio,
+            boot: resume.boot,
+        };
+        let spec = self.spec(&launch, resume.memory.instance.clone())?;
+        if let FirmwareFiles::Uefi { vars, .. } = &spec.machine.firmware {
+            std::fs::copy(resume.vars, vars).or_failure(FailureKind::Environment, || {
+                format!("cannot copy {} to {vars}", resume.vars)
+            })?;
+        }
+        let saved = BakeKeys::from_openssh(&resume.memory.user_key, &resume.memory.host_key)?;
+        let recorder = self.recorder;
+        recorder.send(Event::MachineStarted {
+            how: MachineStart::Resume,
+        });
+        let guest = Guest::resume(&self.host.qemu, spec, resume.file, &saved, |climb| {
+            tell(recorder, climb);
+        })
+        .await?;
+        self.run.set_guest(
+            guest.machine().pid(),
+            guest.machine().ssh_port,
+            guest.keys(),
+        )?;
+        self.guest = Some(guest);
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(self.started(resume.firmware, DiskBus::Virtio, seconds, true))
+    }
+
+    /// What a memory must fit to be brought back into a guest of this run.
+    pub fn memory_fit(&self, firmware: Firmware) -> MemoryFit {
+        let accelerator = self.host.accelerator();
+        MemoryFit {
+            qemu: self.host.qemu.version.to_string(),
+            accelerator,
+            // An emulated processor is the same on every host.
+            processor: if accelerator == Accelerator::Tcg {
+                String::new()
+            } else {
+                accel::processor()
+            },
+            arch: self.machine.arch,
             firmware,
-            bus: launch.bus,
+            cpus: self.machine.cpus,
+            memory_mib: self.machine.memory_mib,
+            layout: LAYOUT,
+        }
+    }
+
+    fn started(&self, firmware: Firmware, bus: DiskBus, seconds: f64, resumed: bool) -> Started {
+        Started {
+            firmware,
+            bus,
             accelerator: self.host.accelerator(),
             machine: match self.machine.arch {
                 Arch::X86_64 => "q35",
@@ -149,7 +238,8 @@ impl<'a> Instances<'a> {
             },
             qemu: self.host.qemu.version.to_string(),
             seconds,
-        })
+            resumed,
+        }
     }
 
     /// Ends the guest at once; what it has synced is on its disk.
@@ -233,10 +323,8 @@ impl<'a> Instances<'a> {
         }
     }
 
-    fn spec(&self, launch: &Launch<'_>) -> Result<GuestSpec> {
+    fn spec(&self, launch: &Launch<'_>, instance: String) -> Result<GuestSpec> {
         let keys = BakeKeys::generate()?;
-        // Each boot is another instance for cloud-init, as it would be in the cloud.
-        let instance = format!("i-{}", uuid::Uuid::new_v4().simple());
         let hostname = match launch.purpose {
             Purpose::Build => "ovenbird-build",
             Purpose::Test => "ovenbird-test",
@@ -244,7 +332,7 @@ impl<'a> Instances<'a> {
         let folder = self
             .run
             .path()
-            .join(format!("{hostname}-{}", &instance[2..10]));
+            .join(format!("{hostname}-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&folder).or_failure(FailureKind::Environment, || {
             format!("cannot create {folder}")
         })?;
@@ -279,6 +367,7 @@ impl<'a> Instances<'a> {
                 on_reboot: OnReboot::Exit,
             },
             seed: Seed::for_guest(launch.purpose, &instance, hostname, &keys)?,
+            instance,
             keys,
             folder,
             survive: self.on_error == OnError::Keep,

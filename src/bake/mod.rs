@@ -1,5 +1,7 @@
 //! The engine: from a resolved plan to a tested image.
 
+mod build_stage;
+pub mod cache;
 pub mod components;
 pub mod copy_progress;
 pub mod engine;

@@ -47,6 +47,16 @@ impl Provisions {
         })
     }
 
+    /// Whether nothing was looked up.
+    pub fn is_empty(&self) -> bool {
+        self.stored.is_empty()
+    }
+
+    /// The value that a name stands for.
+    pub fn value(&self, name: &StoredName) -> Option<&str> {
+        self.stored.value(name)
+    }
+
     /// Whether there are secrets among the stored values.
     pub fn has_secrets(&self) -> bool {
         self.stored.has_secrets()

@@ -1,16 +1,18 @@
 //! From a recipe to a plan: parent image, components, machine, outputs, tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_component::action::Action;
-use ovenbird_component::document::Document;
+use ovenbird_component::document::{Document, Step};
 use ovenbird_component::reference::Stored;
 use ovenbird_component::source::Source;
+use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
-use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
+use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
 use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
 use crate::documents::recipe::{ComponentReference, ImageRecipe, RecipeComponent};
@@ -231,6 +233,7 @@ pub fn component_of_file(
     parameters: BTreeMap<String, Vec<String>>,
 ) -> Result<PlannedComponent> {
     let (text, document) = valid_document(&path)?;
+    let build_digest = build_digest(&path, &text);
     check_parameters(&path, &document, &parameters)?;
     Ok(PlannedComponent {
         name: document
@@ -244,12 +247,63 @@ pub fn component_of_file(
             .iter()
             .map(|phase| phase.name.value.clone())
             .collect(),
+        build_digest,
+        cache: cache_policy(&document),
         stored: stored_names(&document, &parameters),
         object_storage: uses_object_storage(&document),
         parameters,
         path,
         text,
     })
+}
+
+/// What is fetched without a checksum, and what `apt-get upgrade` finds, is another thing tomorrow.
+const FETCHED_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A component that takes something from outside whose content it does not pin is run again after a day.
+fn cache_policy(document: &Document) -> CachePolicy {
+    let fetches = document
+        .phase("build")
+        .is_some_and(|phase| phase.steps.iter().any(fetches_unpinned));
+    if fetches {
+        CachePolicy::MaxAge(FETCHED_MAX_AGE)
+    } else {
+        CachePolicy::Keep
+    }
+}
+
+fn fetches_unpinned(step: &Step) -> bool {
+    match step.action {
+        Action::UpdateOS | Action::S3Download => true,
+        Action::WebDownload => match &step.inputs {
+            Input::List(items) => !items.iter().all(|item| has_checksum(item)),
+            other => !has_checksum(other),
+        },
+        _ => false,
+    }
+}
+
+fn has_checksum(input: &Input) -> bool {
+    matches!(input, Input::Map(entries) if entries.iter().any(|(key, _)| key == "checksum"))
+}
+
+/// The digest of the document as data, without the phases that come after the build.
+fn build_digest(path: &Utf8Path, text: &str) -> String {
+    let source = Source::new(path.as_str(), text.to_owned());
+    let (node, _) = ovenbird_component::source::parse_one(&source);
+    let mut value = node.map(|node| node.to_json()).unwrap_or_default();
+    if let Some(phases) = value["phases"].as_array_mut() {
+        for phase in phases {
+            // The others stay by their names: steps are told apart by the position of their phase.
+            if phase["name"] != "build" {
+                *phase = phase["name"].take();
+            }
+        }
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.remove("description");
+    }
+    hex::encode(Sha256::digest(value.to_string()))
 }
 
 /// The names of stored values, as far as the host can know them: those that stand in the document, and those that a

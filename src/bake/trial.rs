@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use super::components::{self, Phases};
+use super::components::{self, Order};
 use super::engine::{self, Options};
 use super::instance::{Instances, Launch, OnError};
 use super::plan::{MachinePlan, Parent, PlannedComponent};
@@ -120,18 +120,14 @@ async fn execute(trial: &Trial, instances: &mut Instances<'_>, recorder: &Record
             StepKind::ApplyBuildComponents,
             engine::count(trial.components.len(), "document"),
             async {
-                let phases = Phases {
-                    names: &trial.phases,
-                    run: "trial",
+                let order = Order {
+                    components: &trial.components,
+                    only: None,
+                    phases: &trial.phases,
+                    working_directory: &trial.working_directory,
+                    provisions: &provisions,
                 };
-                components::run(
-                    guest,
-                    &trial.components,
-                    phases,
-                    (&trial.working_directory, &provisions),
-                    (StepKind::ApplyBuildComponents, recorder),
-                )
-                .await?;
+                components::run(guest, order, (StepKind::ApplyBuildComponents, recorder)).await?;
                 Ok(((), engine::count(trial.components.len(), "document")))
             },
         )

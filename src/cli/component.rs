@@ -220,6 +220,7 @@ async fn run_in_guest(base: &str, args: RunArgs, session: &Session) -> Result<Ex
             OnErrorArg::Shell => OnError::Shell,
         },
         cancel: cancel_on_signal(),
+        ..Options::default()
     };
     let events = Events::new(vec![session.printer.reader(), std::sync::Arc::new(log)]);
     trial::run(&trial, &host, &options, events).await?;

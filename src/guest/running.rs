@@ -21,6 +21,8 @@ use crate::machine::{Boot, Disk, DiskBus, Machine, MachineSpec, Manner, Qemu};
 pub struct GuestSpec {
     /// The machine; the seed's disk is added to it.
     pub machine: MachineSpec,
+    /// cloud-init's id of the guest.
+    pub instance: String,
     /// Who the guest is.
     pub seed: Seed,
     /// How we get in.
@@ -149,12 +151,13 @@ impl Guest {
     /// `overlay` must exist, and name the file beneath as its backing file.
     ///
     /// # Errors
-    /// [`FailureKind::Guest`] if the guest can't be frozen, [`FailureKind::Environment`] if the memory can't be written.
+    /// [`FailureKind::Guest`] if the guest can't be frozen or its disk not be sealed. That the memory can't be saved is
+    /// told apart, since the disk is sealed then all the same.
     pub async fn seal(
         &mut self,
         overlay: &Utf8Path,
         memory: Option<&Utf8Path>,
-    ) -> Result<Option<Saved>> {
+    ) -> Result<Option<Result<Saved>>> {
         let frozen = refresh::freeze(&self.session).await?;
         let sealed = self.seal_frozen(overlay, memory).await;
         // Whatever happened: the guest must not stay paused.
@@ -170,7 +173,7 @@ impl Guest {
         &mut self,
         overlay: &Utf8Path,
         file: Option<&Utf8Path>,
-    ) -> Result<Option<Saved>> {
+    ) -> Result<Option<Result<Saved>>> {
         let qmp = &self.machine.qmp;
         memory::pause(qmp).await?;
         let node = match self.overlays {
@@ -188,9 +191,11 @@ impl Guest {
             root.path = overlay.to_owned();
         }
         match file {
-            Some(file) => memory::save(qmp, &self.machine.memory_socket, file)
-                .await
-                .map(Some),
+            // The disk is sealed already: without its memory the layer is still a layer.
+            Some(file) => {
+                let saved = memory::save(qmp, &self.machine.memory_socket, file).await;
+                Ok(Some(saved))
+            }
             None => Ok(None),
         }
     }
@@ -203,6 +208,11 @@ impl Guest {
     /// The machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// cloud-init's id of this guest.
+    pub fn instance(&self) -> &str {
+        &self.spec.instance
     }
 
     /// How the kernel of the current boot was found.

@@ -143,7 +143,7 @@ pub struct State {
     pub steps: BTreeMap<String, StepState>,
     /// Phases and documents by key.
     pub spans: BTreeMap<String, SpanState>,
-    /// Steps of earlier runs, for references only.
+    /// Steps of earlier runs by the key that they would have in this one; for references only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub carried: BTreeMap<String, StepState>,
 }
@@ -271,13 +271,13 @@ impl StateStore {
         }
     }
 
-    /// Leaves the steps of a finished run for later ones.
+    /// Leaves the steps of a finished run for later ones, beside those of earlier ones.
     ///
     /// # Errors
     ///
     /// When they cannot be written.
     pub fn carry(&self, state: &State) -> Result<(), StateError> {
-        let mut steps = state.carried.clone();
+        let mut steps = self.carried()?;
         steps.extend(state.steps.clone());
         self.replace(CARRIED, &steps)
     }
