@@ -5,6 +5,7 @@ pub mod build;
 pub mod completions;
 pub mod component;
 pub mod convert;
+pub mod dev;
 pub mod disk;
 pub mod doctor;
 pub mod image;
@@ -61,6 +62,10 @@ enum Verb {
     Build(build::Args),
     /// Say what a build would do: what is kept from before, what is made anew, and why
     Plan(plan::Args),
+    /// Keep a guest as the recipe says while its documents are edited: a save runs what it changes
+    Dev(dev::DevArgs),
+    /// Open a shell in the guest as it is after a component
+    Shell(dev::ShellArgs),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check recipes and component documents without baking
@@ -134,6 +139,8 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
         Verb::Plan(args) => plan::run(args, &open(home)?).await,
+        Verb::Dev(args) => dev::dev(args, &open(home)?).await,
+        Verb::Shell(args) => dev::shell(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),
