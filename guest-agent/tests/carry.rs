@@ -32,8 +32,9 @@ fn run(folder: &std::path::Path, phase: &str, carry: bool) -> Output {
         "phases": phase,
         "stateDirectory": folder.join(if phase == "build" { "built" } else { "validated" }),
         "logDirectory": folder.join("logs"),
-        "executionId": phase,
-        "carry": phase == "build",
+        // An id names the scratch folder too: two tests at once must not share it.
+        "executionId": format!("{phase}-{}", folder.file_name().unwrap().display()),
+        "carry": carry && phase == "build",
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_ovenbird-agent"))
@@ -69,7 +70,7 @@ fn a_later_phase_sees_what_an_earlier_run_left() {
     let said = std::fs::read_dir(folder.path().join("logs"))
         .unwrap()
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().ends_with("_validate"))
+        .filter(|entry| entry.file_name().to_string_lossy().contains("_validate-"))
         .map(|entry| std::fs::read_to_string(entry.path().join("console.log")).unwrap())
         .collect::<String>();
     assert!(said.contains("seen: from build"), "{said}");

@@ -9,6 +9,8 @@ pub mod disk;
 pub mod doctor;
 pub mod image;
 pub mod logs;
+pub mod plan;
+pub mod prepare;
 pub mod printer;
 pub mod ssh;
 pub mod validate;
@@ -57,6 +59,8 @@ pub struct Global {
 enum Verb {
     /// Bake an image from a recipe
     Build(build::Args),
+    /// Say what a build would do: what is kept from before, what is made anew, and why
+    Plan(plan::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check recipes and component documents without baking
@@ -129,6 +133,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let home = cli.global.home;
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
+        Verb::Plan(args) => plan::run(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),
