@@ -13,7 +13,7 @@ use super::document::Document;
 use super::read::Incoming;
 use super::shape::Casing;
 use super::version::Version;
-use super::{Kind, guess, vocabulary};
+use super::{Kind, guess, template, vocabulary};
 
 /// Folders below folders: deeper trees are loops or mistakes.
 const DEEPEST_FOLDER: usize = 16;
@@ -31,6 +31,8 @@ pub fn load(
         parameters,
         documents: Vec::new(),
         diagnostics: Diagnostics::new(),
+        templates: false,
+        declared: Vec::new(),
     };
     if path.is_dir() {
         let mut files = Vec::new();
@@ -42,6 +44,7 @@ pub fn load(
     } else {
         loading.file(path, false);
     }
+    loading.check_parameters(path);
     (loading.documents, loading.diagnostics)
 }
 
@@ -49,6 +52,8 @@ struct Loading<'p> {
     parameters: &'p BTreeMap<String, String>,
     documents: Vec<Document>,
     diagnostics: Diagnostics,
+    templates: bool,
+    declared: Vec<String>,
 }
 
 impl Loading<'_> {
@@ -86,6 +91,26 @@ impl Loading<'_> {
     fn problem(&mut self, code: &'static str, file: &Utf8Path, message: String) {
         self.diagnostics
             .push(Diagnostic::new(Severity::Error, code, message).in_file(file.as_str()));
+    }
+
+    /// A parameter that no template takes is a misspelling.
+    fn check_parameters(&mut self, path: &Utf8Path) {
+        for name in self.parameters.keys() {
+            if name.starts_with("AWS::") || self.declared.contains(name) {
+                continue;
+            }
+            let message = if self.templates {
+                format!("no template has a parameter `{name}`")
+            } else {
+                format!("`{name}` is given as a parameter, but there is no template")
+            };
+            let mut diagnostic = Diagnostic::new(Severity::Error, "unknown-parameter", message)
+                .in_file(path.as_str());
+            if let Some(near) = nearest(name, self.declared.iter().map(String::as_str)) {
+                diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+            }
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     fn file(&mut self, file: &Utf8Path, in_folder: bool) {
@@ -127,6 +152,18 @@ impl Loading<'_> {
             self.stranger(source, node.span, in_folder);
             return;
         };
+        if guess::is_template(mapping) {
+            self.templates = true;
+            let read = template::read(
+                source,
+                node,
+                self.parameters,
+                &mut self.declared,
+                &mut self.diagnostics,
+            );
+            self.documents.extend(read);
+            return;
+        }
         if guess::is_component_document(mapping) {
             self.component_document(source, node);
             return;

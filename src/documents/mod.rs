@@ -22,6 +22,7 @@ pub mod quota;
 mod read;
 pub mod reference;
 pub mod shape;
+mod template;
 pub mod version;
 mod vocabulary;
 pub mod workflow;
