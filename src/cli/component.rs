@@ -48,7 +48,9 @@ enum Verb {
 pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
     match &args.verb {
         Verb::Run { arguments } => run_agent(arguments),
-        Verb::Validate { files } => super::validate::check_all(files, printer),
+        Verb::Validate { files } => {
+            super::validate::check_all(files, &std::collections::BTreeMap::new(), printer)
+        }
         Verb::New { file } => new(file, printer),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&ovenbird_component::schema::document())

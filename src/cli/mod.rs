@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod image;
 pub mod logs;
 pub mod printer;
+pub mod schema;
 pub mod ssh;
 pub mod validate;
 
@@ -59,8 +60,10 @@ enum Verb {
     Build(build::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
-    /// Check recipes and component documents without baking
+    /// Check documents of any kind without baking
     Validate(validate::Args),
+    /// Print the JSON Schema of a kind of document, for editors
+    Schema(schema::Args),
     /// Run, check and write component documents without a recipe
     Component(component::Args),
     /// Convert a disk from any format to any other
@@ -135,6 +138,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
+        Verb::Schema(args) => schema::run(&args, printer),
         Verb::Component(args) => component::run(&args, printer),
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,

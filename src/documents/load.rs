@@ -6,14 +6,14 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_component::source::{
     Diagnostic, Diagnostics, Entry, Key, Mapping, Node, NodeKind, Scalar, Severity, Source, Span,
-    Style, nearest, parse,
+    Style, join_words, nearest, parse,
 };
 
 use super::document::Document;
 use super::read::Incoming;
 use super::shape::Casing;
 use super::version::Version;
-use super::{Kind, guess, template, vocabulary};
+use super::{Kind, guess, template, vocabulary, workflow_document};
 
 /// Folders below folders: deeper trees are loops or mistakes.
 const DEEPEST_FOLDER: usize = 16;
@@ -27,13 +27,7 @@ pub fn load(
     path: &Utf8Path,
     parameters: &BTreeMap<String, String>,
 ) -> (Vec<Document>, Diagnostics) {
-    let mut loading = Loading {
-        parameters,
-        documents: Vec::new(),
-        diagnostics: Diagnostics::new(),
-        templates: false,
-        declared: Vec::new(),
-    };
+    let mut loading = Loading::new(parameters);
     if path.is_dir() {
         let mut files = Vec::new();
         loading.collect(path, 0, &mut files);
@@ -48,6 +42,18 @@ pub fn load(
     (loading.documents, loading.diagnostics)
 }
 
+/// Reads the documents of a text, as if it were a file of that name.
+pub fn load_text(
+    name: &Utf8Path,
+    text: &str,
+    parameters: &BTreeMap<String, String>,
+) -> (Vec<Document>, Diagnostics) {
+    let mut loading = Loading::new(parameters);
+    loading.text(&Arc::new(Source::new(name.as_str(), text)), false);
+    loading.check_parameters(name);
+    (loading.documents, loading.diagnostics)
+}
+
 struct Loading<'p> {
     parameters: &'p BTreeMap<String, String>,
     documents: Vec<Document>,
@@ -56,7 +62,17 @@ struct Loading<'p> {
     declared: Vec<String>,
 }
 
-impl Loading<'_> {
+impl<'p> Loading<'p> {
+    fn new(parameters: &'p BTreeMap<String, String>) -> Self {
+        Self {
+            parameters,
+            documents: Vec::new(),
+            diagnostics: Diagnostics::new(),
+            templates: false,
+            declared: Vec::new(),
+        }
+    }
+
     fn collect(&mut self, folder: &Utf8Path, depth: usize, files: &mut Vec<Utf8PathBuf>) {
         let entries = match folder.read_dir_utf8() {
             Ok(entries) => entries,
@@ -104,8 +120,14 @@ impl Loading<'_> {
             } else {
                 format!("`{name}` is given as a parameter, but there is no template")
             };
+            let known: Vec<&str> = self.declared.iter().map(String::as_str).collect();
+            let expected = match known[..] {
+                [] => "no parameters".to_owned(),
+                _ => join_words(&known),
+            };
             let mut diagnostic = Diagnostic::new(Severity::Error, "unknown-parameter", message)
-                .in_file(path.as_str());
+                .in_file(path.as_str())
+                .expected(expected);
             if let Some(near) = nearest(name, self.declared.iter().map(String::as_str)) {
                 diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
             }
@@ -166,6 +188,14 @@ impl Loading<'_> {
         }
         if guess::is_component_document(mapping) {
             self.component_document(source, node);
+            return;
+        }
+        if guess::is_workflow_document(mapping) {
+            // It says neither type nor version, so it is no resource; a document of `kind: Workflow` names it.
+            if !in_folder {
+                self.diagnostics
+                    .append(workflow_document::read(source, None).1);
+            }
             return;
         }
         let kind = match mapping.entry("kind") {

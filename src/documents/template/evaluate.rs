@@ -495,7 +495,12 @@ impl<'r, 't> Evaluator<'r, 't> {
                 Some(text) => match text.parse::<VersionSpec>() {
                     Ok(version) => Some(version.pattern()),
                     Err(error) => {
-                        return self.fault("bad-version", span, error.to_string(), error.expected());
+                        return self.fault(
+                            "bad-version",
+                            span,
+                            error.to_string(),
+                            error.expected(),
+                        );
                     }
                 },
                 None => None,

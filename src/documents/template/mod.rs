@@ -135,7 +135,10 @@ fn resolve(
     for entry in &resources.entries {
         resolved.extend(resource(reading, &evaluator, entry));
     }
-    graph::check(reading, resources, &evaluator.into_edges());
+    // A name that depends on itself has been told already, and is a circle too.
+    if !reading.has_errors() {
+        graph::check(reading, resources, &evaluator.into_edges());
+    }
     resolved
 }
 
