@@ -430,7 +430,14 @@ fn describe(takes: &Type) -> String {
         Type::Text(Text {
             pattern: Some(pattern),
             ..
-        }) => pattern.expected().to_owned(),
+        })
+        | Type::Checked(
+            Text {
+                pattern: Some(pattern),
+                ..
+            },
+            _,
+        ) => pattern.expected().to_owned(),
         Type::Text(_) | Type::Checked(..) => "text".to_owned(),
         Type::Integer(least, most) => format!("a whole number from {least} to {most}"),
         Type::Boolean => "true or false".to_owned(),

@@ -1,6 +1,7 @@
 //! Tests of the documents. The fixtures below `tests/documents/` have every field of every shape.
 
 mod arns;
+mod guide;
 mod hostile;
 mod messages;
 mod resources;

@@ -345,6 +345,7 @@ fn a_parameter_that_nobody_takes_is_an_error() {
     insta::assert_snapshot!(diagnostics.render(), @r#"
     error[unknown-parameter]: no template has a parameter `Stagge`
      --> t.yml:1:1
+      = expected: `Cleanup` or `Stage`
       = hint: did you mean `Stage`?
 
     1 error
