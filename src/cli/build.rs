@@ -1,49 +1,51 @@
 //! `ovenbird build RECIPE`
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
-use crate::bake::resolve::{self, Overrides};
+use super::prepare::{Prepared, RecipeArgs};
+use crate::bake::cache::Cache;
 use crate::bake::{self, Identity, OnError, Options, run_folder};
-use crate::catalog;
-use crate::documents::{Body, load};
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
 use crate::store::{ImageLedger, NewImage, Store};
 
+/// Room for layers; beyond it the longest unused go.
+const LAYER_LIMIT: u64 = 20 << 30;
+
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The recipe's file
-    recipe: Utf8PathBuf,
-    /// Folder for the finished image (it must not exist yet); default: below the home
-    #[arg(short, long, value_name = "DIR")]
-    destination: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// What to do with the guest if the bake fails
     #[arg(long, value_enum, default_value_t = OnErrorArg::Cleanup, value_name = "WHAT")]
     on_error: OnErrorArg,
     /// Use this accelerator instead of the one that the probe finds: kvm, hvf or tcg
     #[arg(long, value_name = "NAME")]
     accel: Option<Accelerator>,
-    /// Virtual CPUs of the guest
-    #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
-    /// Memory of the guest in MiB
-    #[arg(long, value_name = "MIB")]
-    memory: Option<u32>,
-    /// Do not boot and test the finished image
+    /// Do everything anew: use no layer of an earlier build, and keep none
     #[arg(long)]
-    no_tests: bool,
-    /// Also look for components in this folder (may be given several times)
-    #[arg(long = "components", value_name = "DIR")]
-    component_folders: Vec<Utf8PathBuf>,
+    no_cache: bool,
+    /// Whether the build guest may go on from the saved memory of an earlier one
+    #[arg(long, value_enum, default_value_t = Warm::Auto, value_name = "WHEN")]
+    warm: Warm,
+    /// For what will be shipped: the build guest is always booted, never resumed
+    #[arg(long, conflicts_with = "warm")]
+    release: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Warm {
+    /// Where a memory is there that fits
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -77,45 +79,14 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             .printer
             .warn(format!("cleared what the dead build of {image} had left"));
     }
-    let (mut documents, diagnostics) = load(&args.recipe, &BTreeMap::new());
-    let invalid = || {
-        Failure::config(format!(
-            "{} is not a valid recipe ({})",
-            args.recipe,
-            diagnostics.counts()
-        ))
-        .with_details(diagnostics.render())
-    };
-    if diagnostics.has_errors() {
-        return Err(invalid());
+    let Prepared { plan, provisions } = Prepared::new(&args.recipe, session).await?;
+    let cache = (!args.no_cache).then(|| Cache::new(&home.cache()));
+    if let Some(cache) = &cache {
+        let walk = cache.walk(&plan, &provisions)?;
+        if let Some((image, folder)) = cache.finished(&plan, &walk)? {
+            return unchanged(session, &image, &folder);
+        }
     }
-    documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
-    let [document] = &documents[..] else {
-        return Err(Failure::config(format!(
-            "{} holds {} image recipes",
-            args.recipe,
-            documents.len()
-        ))
-        .with_hint("name a file with one document of `kind: ImageRecipe`"));
-    };
-    let Body::ImageRecipe(recipe) = &document.body else {
-        return Err(invalid());
-    };
-    if !diagnostics.is_empty() {
-        session.printer.warn(diagnostics.render());
-    }
-    let parent = recipe
-        .parent()
-        .map_err(|complaint| Failure::config(complaint.message))?;
-    let base = catalog::resolve(home.path(), &parent.to_string())?;
-    let overrides = Overrides {
-        destination: args.destination,
-        cpus: args.cpus,
-        memory_mib: args.memory,
-        no_tests: args.no_tests,
-        component_folders: args.component_folders,
-    };
-    let plan = resolve::plan(document, recipe, &base, &overrides)?;
     let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
         session.printer.warn(format!(
@@ -152,8 +123,37 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let options = Options {
         on_error: args.on_error.into(),
         cancel: cancel_on_signal(),
+        cache,
+        warm: args.warm == Warm::Auto && !args.release,
     };
-    bake::bake(&plan, &host, &identity, &options, events, ledger).await?;
+    let baked = bake::bake(
+        &plan,
+        &provisions,
+        &host,
+        &identity,
+        &options,
+        events,
+        ledger,
+    )
+    .await;
+    if let Some(cache) = &options.cache {
+        cache.shelf().collect(LAYER_LIMIT, false)?;
+    }
+    baked?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nothing that goes into the image has changed since it was made: it is the result.
+fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) -> Result<ExitCode> {
+    let printer = session.printer;
+    printer.line(format!(
+        "unchanged: {image} was made from exactly this\n  {folder}\n(--no-cache builds it again)"
+    ));
+    printer.value(&serde_json::json!({
+        "type": "unchanged",
+        "image": image,
+        "folder": folder,
+    }));
     Ok(ExitCode::SUCCESS)
 }
 

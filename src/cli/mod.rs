@@ -9,6 +9,8 @@ pub mod disk;
 pub mod doctor;
 pub mod image;
 pub mod logs;
+pub mod plan;
+pub mod prepare;
 pub mod printer;
 pub mod schema;
 pub mod ssh;
@@ -58,6 +60,8 @@ pub struct Global {
 enum Verb {
     /// Bake an image from a recipe
     Build(build::Args),
+    /// Say what a build would do: what is kept from before, what is made anew, and why
+    Plan(plan::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check documents of any kind without baking
@@ -132,6 +136,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let home = cli.global.home;
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
+        Verb::Plan(args) => plan::run(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),
@@ -139,7 +144,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
         Verb::Schema(args) => schema::run(&args, printer),
-        Verb::Component(args) => component::run(&args, printer),
+        Verb::Component(args) => component::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,
         Verb::Completions(args) => completions::print(&args, &mut Cli::command()),

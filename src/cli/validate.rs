@@ -17,19 +17,8 @@ pub struct Args {
     #[arg(required = true)]
     files: Vec<Utf8PathBuf>,
     /// A parameter of a CloudFormation template (may be given several times)
-    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = super::component::parameter)]
     parameters: Vec<(String, String)>,
-}
-
-/// Reads `NAME=VALUE`.
-///
-/// # Errors
-/// If there is no `=` or no name.
-pub fn parameter(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("want NAME=VALUE".to_owned()),
-    }
 }
 
 /// Runs the verb.
@@ -38,14 +27,18 @@ pub fn parameter(text: &str) -> std::result::Result<(String, String), String> {
 /// [`FailureKind::Config`] if a file can't be read or has an error; every problem of every file is shown.
 pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
     let parameters = args.parameters.iter().cloned().collect();
-    check_all(&args.files, &parameters, printer)
+    check(&args.files, &parameters, printer)
 }
 
 /// Checks files and tells what was found.
 ///
 /// # Errors
 /// As [`run`].
-pub fn check_all(
+pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
+    check(files, &BTreeMap::new(), printer)
+}
+
+fn check(
     files: &[Utf8PathBuf],
     parameters: &BTreeMap<String, String>,
     printer: Printer,

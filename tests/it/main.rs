@@ -5,5 +5,8 @@ mod base;
 mod cli;
 mod component;
 mod failures;
+mod layers;
+mod moto;
 mod outside;
 mod setup;
+mod trial;
