@@ -13,6 +13,7 @@ pub mod logs;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
+pub mod schema;
 pub mod ssh;
 pub mod validate;
 
@@ -68,8 +69,10 @@ enum Verb {
     Shell(dev::ShellArgs),
     /// List, pull, build, import and remove base images
     Base(base::Args),
-    /// Check recipes and component documents without baking
+    /// Check documents of any kind without baking
     Validate(validate::Args),
+    /// Print the JSON Schema of a kind of document, for editors
+    Schema(schema::Args),
     /// Run, check and write component documents without a recipe
     Component(component::Args),
     /// Convert a disk from any format to any other
@@ -147,6 +150,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
+        Verb::Schema(args) => schema::run(&args, printer),
         Verb::Component(args) => component::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,
