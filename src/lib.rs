@@ -12,4 +12,5 @@ pub mod events;
 pub mod guest;
 pub mod machine;
 pub mod output;
+pub mod schedule;
 pub mod store;
