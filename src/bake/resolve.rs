@@ -10,7 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
 use crate::catalog::BaseImage;
-use crate::documents::recipe::{ComponentReference, ImageRecipe, RecipeComponent};
+use crate::documents::image_recipe::ComponentConfiguration;
+use crate::documents::{
+    Document as Resource, ImageRecipe, Kind, ResourceReference, Version, VersionPattern,
+};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::{Arch, DiskBus, Firmware};
 use crate::output::OutputFormat;
@@ -42,12 +45,12 @@ const LARGEST_DOCUMENT: u64 = 64 * 1024;
 /// # Errors
 /// [`FailureKind::Config`] if a component or parameter is missing or wrong.
 pub fn plan(
+    document: &Resource,
     recipe: &ImageRecipe,
-    recipe_path: &Utf8Path,
     base: &BaseImage,
     overrides: &Overrides,
 ) -> Result<BakePlan> {
-    let folder = recipe_path.parent().unwrap_or(Utf8Path::new("."));
+    let folder = document.folder();
     let local = &recipe.local;
     let arch = local.architecture.unwrap_or(base.architecture);
     if arch != base.architecture {
@@ -76,7 +79,7 @@ pub fn plan(
         .map(|component| resolve_component(component, folder, overrides))
         .collect::<Result<Vec<_>>>()?;
     let root_size = recipe
-        .root_volume_gib
+        .root_volume_gib()
         .map(|gib| gib << 30)
         .filter(|size| *size != base.virtual_size);
     if let Some(size) = root_size
@@ -102,8 +105,8 @@ pub fn plan(
     });
     Ok(BakePlan {
         name: recipe.name.clone(),
-        version: recipe.semantic_version.clone(),
-        recipe: recipe.document.clone(),
+        version: recipe.semantic_version.to_string(),
+        recipe: document.to_document(),
         parent: Parent {
             name: base.name.clone(),
             version: base
@@ -117,7 +120,7 @@ pub fn plan(
         },
         components,
         root_size,
-        working_directory: recipe.working_directory.clone(),
+        working_directory: recipe.working_directory().to_owned(),
         machine: MachinePlan {
             arch,
             firmware,
@@ -131,7 +134,7 @@ pub fn plan(
         outputs,
         destination,
         tests: test_boots(recipe, firmware, overrides.no_tests),
-        sanitise_skip: local.sanitise_skip.clone(),
+        sanitise_skip: local.sanitise.skip.clone(),
         tags: recipe.tags.clone(),
     })
 }
@@ -185,17 +188,21 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
 }
 
 fn resolve_component(
-    component: &RecipeComponent,
+    component: &ComponentConfiguration,
     folder: &Utf8Path,
     overrides: &Overrides,
 ) -> Result<PlannedComponent> {
-    let (path, version) = match &component.reference.value {
-        ComponentReference::Path(path) => (folder.join(path), None),
-        ComponentReference::Name { name, version } => {
+    let (path, version) = match &component.path {
+        Some(path) => (folder.join(path), None),
+        None => {
+            let arn = component.component_arn.as_deref().unwrap_or_default();
+            let ResourceReference { name, version, .. } =
+                ResourceReference::parse(Kind::Component, arn)
+                    .map_err(|complaint| Failure::config(complaint.message))?;
             let mut folders = overrides.component_folders.clone();
             folders.push(folder.join("components"));
             folders.push(folder.to_owned());
-            let found = find_component(&folders, name, version)?;
+            let found = find_component(&folders, &name, version)?;
             (found.0, Some(found.1))
         }
     };
@@ -214,7 +221,8 @@ fn resolve_component(
             ))
             .with_details(diagnostics.render())
         })?;
-    check_parameters(&path, &document, &component.parameters)?;
+    let parameters = component.parameters();
+    check_parameters(&path, &document, &parameters)?;
     Ok(PlannedComponent {
         name: document
             .name
@@ -227,7 +235,7 @@ fn resolve_component(
             .iter()
             .map(|phase| phase.name.value.clone())
             .collect(),
-        parameters: component.parameters.clone(),
+        parameters,
         path,
         text,
     })
@@ -297,9 +305,9 @@ fn check_parameters(
 fn find_component(
     folders: &[Utf8PathBuf],
     name: &str,
-    pattern: &str,
+    pattern: VersionPattern,
 ) -> Result<(Utf8PathBuf, String)> {
-    let mut best: Option<([u32; 3], Utf8PathBuf)> = None;
+    let mut best: Option<(Version, Utf8PathBuf)> = None;
     for folder in folders {
         let Ok(entries) = folder.join(name).read_dir_utf8() else {
             continue;
@@ -310,7 +318,7 @@ fn find_component(
                 .strip_suffix(".yml")
                 .or_else(|| stem.strip_suffix(".yaml"))
                 .unwrap_or(stem);
-            let Some(version) = parse_version(stem) else {
+            let Ok(version) = stem.parse::<Version>() else {
                 continue;
             };
             let file = if entry.path().is_dir() {
@@ -319,7 +327,7 @@ fn find_component(
                 entry.path().to_owned()
             };
             if file.is_file()
-                && matches(version, pattern)
+                && pattern.matches(version)
                 && best.as_ref().is_none_or(|(known, _)| version > *known)
             {
                 best = Some((version, file));
@@ -330,35 +338,13 @@ fn find_component(
             break;
         }
     }
-    best.map(|(version, path)| {
-        (
-            path,
-            format!("{}.{}.{}", version[0], version[1], version[2]),
-        )
-    })
-    .ok_or_else(|| {
-        let places: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
-        Failure::config(format!("no component {name}/{pattern}"))
-            .with_details(format!("looked in:\n  {}", places.join("\n  ")))
-            .with_hint("components lie in NAME/VERSION.yml; `--components DIR` adds a folder")
-    })
-}
-
-fn parse_version(text: &str) -> Option<[u32; 3]> {
-    let mut parts = text.split('.').map(str::parse::<u32>);
-    let version = [
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-    ];
-    parts.next().is_none().then_some(version)
-}
-
-fn matches(version: [u32; 3], pattern: &str) -> bool {
-    pattern
-        .split('.')
-        .zip(version)
-        .all(|(wanted, number)| wanted == "x" || wanted.parse() == Ok(number))
+    best.map(|(version, path)| (path, version.to_string()))
+        .ok_or_else(|| {
+            let places: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+            Failure::config(format!("no component {name}/{pattern}"))
+                .with_details(format!("looked in:\n  {}", places.join("\n  ")))
+                .with_hint("components lie in NAME/VERSION.yml; `--components DIR` adds a folder")
+        })
 }
 
 #[cfg(test)]
@@ -382,11 +368,13 @@ mod tests {
             ("1.0.0", "1.0.0"),
         ] {
             assert_eq!(
-                find_component(&folders, "hello", pattern).unwrap().1,
+                find_component(&folders, "hello", pattern.parse().unwrap())
+                    .unwrap()
+                    .1,
                 wanted
             );
         }
-        let failure = find_component(&folders, "hello", "3.x.x").unwrap_err();
+        let failure = find_component(&folders, "hello", "3.x.x".parse().unwrap()).unwrap_err();
         assert_eq!(failure.to_string(), "no component hello/3.x.x");
     }
 }

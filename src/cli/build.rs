@@ -1,5 +1,6 @@
 //! `ovenbird build RECIPE`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::Session;
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{self, Identity, OnError, Options, run_folder};
 use crate::catalog;
-use crate::documents::recipe;
+use crate::documents::{Body, load};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
@@ -76,22 +77,37 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             .printer
             .warn(format!("cleared what the dead build of {image} had left"));
     }
-    let source = recipe::source_of(&args.recipe).or_failure(FailureKind::Config, || {
-        format!("cannot read the recipe {}", args.recipe)
-    })?;
-    let (recipe, diagnostics) = recipe::read(&source);
-    let recipe = recipe.ok_or_else(|| {
+    let (mut documents, diagnostics) = load(&args.recipe, &BTreeMap::new());
+    let invalid = || {
         Failure::config(format!(
             "{} is not a valid recipe ({})",
             args.recipe,
             diagnostics.counts()
         ))
         .with_details(diagnostics.render())
-    })?;
+    };
+    if diagnostics.has_errors() {
+        return Err(invalid());
+    }
+    documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
+    let [document] = &documents[..] else {
+        return Err(Failure::config(format!(
+            "{} holds {} image recipes",
+            args.recipe,
+            documents.len()
+        ))
+        .with_hint("name a file with one document of `kind: ImageRecipe`"));
+    };
+    let Body::ImageRecipe(recipe) = &document.body else {
+        return Err(invalid());
+    };
     if !diagnostics.is_empty() {
         session.printer.warn(diagnostics.render());
     }
-    let base = catalog::resolve(home.path(), &recipe.parent_image.value)?;
+    let parent = recipe
+        .parent()
+        .map_err(|complaint| Failure::config(complaint.message))?;
+    let base = catalog::resolve(home.path(), &parent.to_string())?;
     let overrides = Overrides {
         destination: args.destination,
         cpus: args.cpus,
@@ -99,7 +115,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         no_tests: args.no_tests,
         component_folders: args.component_folders,
     };
-    let plan = resolve::plan(&recipe, &args.recipe, &base, &overrides)?;
+    let plan = resolve::plan(document, recipe, &base, &overrides)?;
     let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
         session.printer.warn(format!(

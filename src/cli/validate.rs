@@ -1,14 +1,14 @@
 //! `ovenbird validate FILE...`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_component::source::{Diagnostics, Source, parse_one};
-use ovenbird_component::{Options, validate_source};
+use camino::Utf8PathBuf;
+use ovenbird_component::source::Diagnostics;
 
 use super::printer::Printer;
-use crate::documents::recipe;
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::documents::load;
+use crate::error::{Failure, Result};
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,12 @@ pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
 pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
     let mut all = Diagnostics::new();
     for file in files {
-        all.append(check(file)?);
+        if !file.exists() {
+            return Err(Failure::config(format!(
+                "cannot read {file}: there is no such file"
+            )));
+        }
+        all.append(load(file, &BTreeMap::new()).1);
     }
     printer.value(&all.to_json());
     if all.has_errors() {
@@ -52,23 +57,6 @@ pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
         printer.line(format!("{}: valid, {}", names(files), all.counts()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn check(file: &Utf8Path) -> Result<Diagnostics> {
-    let text = std::fs::read_to_string(file)
-        .or_failure(FailureKind::Config, || format!("cannot read {file}"))?;
-    let source = Source::new(file.as_str(), text);
-    // A resource document says its kind; a component document has none.
-    let (node, _) = parse_one(&source);
-    let is_resource = node
-        .as_ref()
-        .and_then(|node| node.as_mapping())
-        .is_some_and(|map| map.get("kind").is_some());
-    Ok(if is_resource {
-        recipe::read(&source).1
-    } else {
-        validate_source(&source, &Options::default()).diagnostics
-    })
 }
 
 fn names(files: &[Utf8PathBuf]) -> String {

@@ -17,7 +17,7 @@ mod text;
 pub use diagnostic::{Diagnostic, Diagnostics, Role, Severity};
 pub use node::{Entry, Key, Mapping, Node, NodeKind, Plain, Scalar, Style};
 pub use parse::{Limits, ParsedStream, parse, parse_one, parse_with_limits};
-pub(crate) use read::join_words;
-pub use read::{MapReader, Reading, Spanned};
+
+pub use read::{MapReader, Reading, Spanned, join_words};
 pub use suggest::nearest;
 pub use text::{Position, Source, Span};

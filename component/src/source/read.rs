@@ -205,7 +205,7 @@ impl<'s> Reading<'s> {
 }
 
 /// `a, b or c`, each in back ticks.
-pub(crate) fn join_words(words: &[&str]) -> String {
+pub fn join_words(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         None => String::new(),
