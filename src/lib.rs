@@ -10,6 +10,7 @@ pub mod documents;
 pub mod error;
 pub mod events;
 pub mod guest;
+pub mod infrastructure;
 pub mod machine;
 pub mod output;
 pub mod schedule;

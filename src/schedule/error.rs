@@ -2,7 +2,10 @@
 
 /// A schedule that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}`, column {column}: {what} is `{got}`, expected {expected}")]
+#[error(
+    "`{text}`, column {column}: {what} is {}, expected {expected}",
+    quoted(got)
+)]
 pub struct ScheduleError {
     /// The whole expression, or the name of a zone.
     pub text: String,
@@ -16,6 +19,14 @@ pub struct ScheduleError {
     pub expected: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+fn quoted(got: &str) -> String {
+    if got.is_empty() {
+        "empty".to_owned()
+    } else {
+        format!("`{got}`")
+    }
 }
 
 impl ScheduleError {

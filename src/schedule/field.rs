@@ -64,8 +64,9 @@ impl Field {
                         "a range whose first number is not above its last",
                     )
                     .hint(format!(
-                        "to go past the end write two ranges: {first}-{},{}-{last}",
-                        self.last, self.first
+                        "to go past the end write {},{}",
+                        span(first, self.last),
+                        span(self.first, last)
                     )));
             }
             numbers.extend((first..=last).step_by(step.unwrap_or(1)));
@@ -120,6 +121,15 @@ impl Field {
             (_, Some(near)) => error.hint(format!("did you mean `{near}`?")),
             _ => error,
         }
+    }
+}
+
+/// A range as it is written.
+fn span(first: i16, last: i16) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
     }
 }
 

@@ -136,7 +136,9 @@ impl Rule {
             "the expression",
             "cron(minutes hours day-of-month month day-of-week year) or rate(number unit)",
         );
-        Err(if text.split_whitespace().count() == 6 {
+        Err(if text.starts_with("cron(") || text.starts_with("rate(") {
+            error.hint("the closing bracket is missing")
+        } else if text.split_whitespace().count() == 6 {
             error.hint(format!("put it in brackets: cron({text})"))
         } else if text.starts_with("at(") {
             error.hint("a pipeline has no runs at a single time; start one by hand instead")
@@ -148,7 +150,6 @@ impl Rule {
 
 /// The system's time zones come first, since they are updated with it; the ones inside this program serve hosts that have none.
 fn time_zone(name: &str) -> Result<TimeZone, ScheduleError> {
-    // `Local` and the empty name mean something else to some readers of zone names.
     let known = |name: &str| {
         jiff::tz::db()
             .get(name)

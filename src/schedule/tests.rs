@@ -398,7 +398,7 @@ fn rates_count_from_their_anchor() {
     );
     assert_eq!(
         next("2 days", "2027-03-28T10:00:00Z"),
-        "2027-03-28T10:07:30Z"
+        "2027-03-29T10:07:30Z"
     );
     // The first run is one period after the anchor, however early one asks.
     assert_eq!(
@@ -474,7 +474,65 @@ fn messages() {
     let mut all: Vec<String> = faults.iter().map(|fault| message(fault, "UTC")).collect();
     all.push(message("rate(1 hour)", "Europe/Berln"));
     all.push(message("rate(1 hour)", "Mars/Olympus"));
-    insta::assert_snapshot!(all.join("\n"), @"");
+    insta::assert_snapshot!(all.join("\n"), @r"
+    ``, column 1: the expression is empty, expected cron(minutes hours day-of-month month day-of-week year) or rate(number unit)
+    `0 12 * * ? *`, column 1: the expression is `0 12 * * ? *`, expected cron(minutes hours day-of-month month day-of-week year) or rate(number unit)
+    hint: put it in brackets: cron(0 12 * * ? *)
+    `cron(0 12 * * ? *`, column 1: the expression is `cron(0 12 * * ? *`, expected cron(minutes hours day-of-month month day-of-week year) or rate(number unit)
+    hint: the closing bracket is missing
+    `at(2026-01-01T00:00:00)`, column 1: the expression is `at(2026-01-01T00:00:00)`, expected cron(minutes hours day-of-month month day-of-week year) or rate(number unit)
+    hint: a pipeline has no runs at a single time; start one by hand instead
+    `cron()`, column 6: the expression is empty, expected six fields: minutes hours day-of-month month day-of-week year
+    `cron(0 12 * * ?)`, column 6: the expression is `0 12 * * ?`, expected six fields: minutes hours day-of-month month day-of-week year
+    hint: the year is missing; write `*` as the sixth field
+    `cron(0 12 * * ? * *)`, column 6: the expression is `0 12 * * ? * *`, expected six fields: minutes hours day-of-month month day-of-week year
+    `cron(60 12 * * ? *)`, column 6: minutes is `60`, expected 0 to 59
+    `cron(0 12,24 * * ? *)`, column 11: hours is `24`, expected 0 to 23
+    `cron(? 12 * * ? *)`, column 6: minutes is `?`, expected 0 to 59
+    hint: `?` belongs to day-of-month or day-of-week; write `*` here
+    `cron(0 12 0 * ? *)`, column 11: day-of-month is `0`, expected 1 to 31
+    `cron(0 12 * * * *)`, column 15: day-of-week is `*`, expected `?`, since day-of-month names days
+    hint: exactly one of day-of-month and day-of-week is `?`
+    `cron(0 12 ? * ? *)`, column 15: day-of-week is `?`, expected days, since day-of-month is `?`
+    hint: write `*` for every day
+    `cron(0 12 ? JAM MON *)`, column 13: month is `JAM`, expected 1 to 12 or JAN to DEC
+    hint: did you mean `JAN`?
+    `cron(0 12 ? * 0 *)`, column 15: day-of-week is `0`, expected 1 to 7 or SUN to SAT
+    hint: days of the week count from 1, which is Sunday
+    `cron(0 12 ? * SAT-MON *)`, column 15: day-of-week is `SAT-MON`, expected a range whose first number is not above its last
+    hint: to go past the end write 7,1-2
+    `cron(0 12 ? * MOO *)`, column 15: day-of-week is `MOO`, expected 1 to 7 or SUN to SAT
+    hint: did you mean `MON`?
+    `cron(0 12 ? * 3#6 *)`, column 17: the number after `#` is `6`, expected 1 to 5
+    `cron(0 12 ? * 3#1,6#3 *)`, column 15: day-of-week is `3#1`, expected 1 to 7 or SUN to SAT
+    hint: `6L` and `6#3` stand alone, without lists, ranges and steps
+    `cron(0 12 ? * 9L *)`, column 15: day-of-week is `9`, expected 1 to 7 or SUN to SAT
+    `cron(0 12 15W,L * ? *)`, column 11: day-of-month is `15W`, expected 1 to 31
+    hint: `L`, `LW` and `15W` stand alone, without lists, ranges and steps
+    `cron(0 12 L-3 * ? *)`, column 11: day-of-month is `L`, expected 1 to 31
+    hint: there is no counting back from the last day; name the days
+    `cron(0 12 32W * ? *)`, column 11: day-of-month is `32`, expected 1 to 31
+    `cron(0 12 1 * ? 1969)`, column 17: year is `1969`, expected 1970 to 2199
+    `cron(0 12 1 * ? 2200)`, column 17: year is `2200`, expected 1970 to 2199
+    `cron(*/0 12 * * ? *)`, column 8: the step of minutes is `0`, expected a whole number from 1
+    `cron(-5 12 * * ? *)`, column 6: minutes is empty, expected 0 to 59
+    `cron(0 12, * * ? *)`, column 11: hours is empty, expected 0 to 23
+    `cron(0 1½ * * ? *)`, column 8: hours is `1½`, expected 0 to 23
+    `rate(5)`, column 6: the rate is `5`, expected a number and a unit, such as `5 minutes`
+    `rate(0 minutes)`, column 6: the number is `0`, expected a whole number from 1
+    `rate(-1 minutes)`, column 6: the number is `-1`, expected a whole number from 1
+    `rate(1 minutes)`, column 8: the unit is `minutes`, expected `minute` after 1
+    hint: the service wants the singular with 1 and the plural with all others
+    `rate(2 hour)`, column 8: the unit is `hour`, expected `hours` after 2
+    hint: the service wants the singular with 1 and the plural with all others
+    `rate(2 weeks)`, column 8: the unit is `weeks`, expected minute, minutes, hour, hours, day or days
+    hint: write 14 days
+    `rate(five minutes)`, column 6: the number is `five`, expected a whole number from 1
+    `rate(99999999999 minutes)`, column 6: the number is `99999999999`, expected a whole number from 1
+    `Europe/Berln`, column 1: the time zone is `Europe/Berln`, expected an IANA name, such as Europe/Berlin or UTC
+    hint: did you mean `Europe/Berlin`?
+    `Mars/Olympus`, column 1: the time zone is `Mars/Olympus`, expected an IANA name, such as Europe/Berlin or UTC
+    ");
 }
 
 proptest::proptest! {
