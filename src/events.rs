@@ -82,6 +82,30 @@ pub enum StepOutcome {
     Cancelled,
 }
 
+/// How a guest comes up in a new QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MachineStart {
+    /// It boots.
+    Boot,
+    /// It boots again since a component or a test asked for it.
+    Reboot,
+    /// It goes on from a saved memory.
+    Resume,
+}
+
+/// What became of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LayerOutcome {
+    /// It was on the shelf.
+    Found,
+    /// It is not there, or not usable.
+    Missing,
+    /// It was made and put on the shelf.
+    Made,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(
@@ -130,6 +154,22 @@ pub enum Event {
         seconds: f64,
         /// One line for the person.
         detail: String,
+    },
+    /// A QEMU was started.
+    MachineStarted {
+        /// How the guest comes up in it.
+        how: MachineStart,
+    },
+    /// A layer was found, made, or has to be made.
+    Layer {
+        /// `boot`, or the component's name.
+        name: String,
+        /// Its key.
+        key: String,
+        /// What became of it.
+        outcome: LayerOutcome,
+        /// Why it has to be made.
+        reason: Option<String>,
     },
     /// The guest reached a rung of the readiness ladder.
     Rung {

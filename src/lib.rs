@@ -3,6 +3,7 @@
 //! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
 //! disk}`.
 
+pub mod aws;
 pub mod bake;
 pub mod catalog;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod guest;
 pub mod infrastructure;
+pub mod layers;
 pub mod machine;
 pub mod output;
 pub mod schedule;

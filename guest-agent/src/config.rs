@@ -17,13 +17,16 @@ pub struct NamedValue {
 
 /// A document to run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DocumentEntry {
     /// Local path, `file://` or `s3://` address.
     pub path: String,
     /// Values for this document's parameters; they win over the global ones.
     #[serde(default)]
     pub parameters: Vec<NamedValue>,
+    /// State directory of an earlier run of this document alone, whose steps it may refer to; see `carry` of the run.
+    #[serde(default)]
+    pub carried_from: Option<PathBuf>,
 }
 
 /// Where object storage is and how to sign for it.
@@ -88,6 +91,9 @@ pub struct ConfigFile {
     pub blocked_action_modules: Vec<String>,
     /// Most restarts of one run.
     pub restart_limit: Option<u32>,
+    /// Whether the steps of this run are left in its state directory, so that other phases of the same document can
+    /// refer to them in a later run (`carriedFrom` of its document).
+    pub carry: Option<bool>,
 }
 
 /// How a reboot is carried out.
@@ -133,6 +139,8 @@ pub struct RunConfig {
     pub allow_missing_parameters: bool,
     /// Most restarts of one run.
     pub restart_limit: u32,
+    /// Whether the steps of this run are left for later ones.
+    pub carry: bool,
     /// How a reboot is carried out.
     pub reboot: RebootMode,
     /// Whether the console log is repeated on standard error.
@@ -236,6 +244,7 @@ impl ConfigFile {
             blocked_actions: self.blocked_action_modules,
             allow_missing_parameters: false,
             restart_limit: self.restart_limit.unwrap_or(RESTART_LIMIT),
+            carry: self.carry.unwrap_or(false),
             reboot: RebootMode::default(),
             trace: self.trace.unwrap_or(false),
             events: false,

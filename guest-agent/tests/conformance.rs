@@ -36,6 +36,7 @@ fn run_case(folder: &Path, document: &str) -> Ran {
         documents: vec![DocumentEntry {
             path: path.display().to_string(),
             parameters: Vec::new(),
+            carried_from: None,
         }],
         log_directory: Some(folder.join("logs")),
         state_directory: Some(folder.join("state")),

@@ -35,6 +35,7 @@ fn every_example_runs() {
             documents: vec![DocumentEntry {
                 path: path.display().to_string(),
                 parameters: Vec::new(),
+                carried_from: None,
             }],
             log_directory: Some(folder.path().join("logs")),
             state_directory: Some(folder.path().join("state")),

@@ -95,6 +95,7 @@ fn objects_go_to_a_real_server_and_come_back() {
             documents: vec![DocumentEntry {
                 path: at("case.yml").display().to_string(),
                 parameters: Vec::new(),
+                carried_from: None,
             }],
             log_directory: Some(at("local-logs")),
             working_directory: Some(folder.path().to_owned()),

@@ -31,6 +31,7 @@ fn run_steps(folder: &Path, store: ObjectStore, steps: &str) -> Ran {
         documents: vec![DocumentEntry {
             path: path.display().to_string(),
             parameters: Vec::new(),
+            carried_from: None,
         }],
         log_directory: Some(folder.join("logs")),
         working_directory: Some(folder.to_owned()),

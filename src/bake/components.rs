@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 
 use camino::Utf8Path;
 use ovenbird_component::event::{Event as AgentEvent, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plan::PlannedComponent;
+use super::provisions::Provisions;
 use super::recorder::Recorder;
 use crate::error::{Failure, FailureKind, Result};
-use crate::events::{Event, StepKind};
+use crate::events::{Event, MachineStart, StepKind};
+use crate::guest::Guest;
 use crate::guest::agent::{self, AgentExit, GUEST_FOLDER};
-use crate::guest::{Guest, ladder::Climb};
 
 /// The service's limit is a setting of its SSM agent; fifteen reboots are more than any sane component needs.
 const REBOOT_LIMIT: u32 = 15;
@@ -20,24 +21,54 @@ const KEPT_LINES: usize = 20;
 /// Logs of a run larger than this are not copied out of the guest.
 const LOG_LIMIT: usize = 256 * 1024 * 1024;
 
-/// Copies the documents into the guest.
+/// Copies the documents into the guest, all in one archive: each command costs a round trip and a process.
 ///
 /// # Errors
-/// A guest failure if a copy fails.
+/// A guest failure if the copy fails.
 pub async fn put_documents(guest: &Guest, components: &[PlannedComponent]) -> Result<()> {
-    for (index, component) in components.iter().enumerate() {
-        agent::put(
-            guest.session(),
-            component.text.as_bytes(),
-            &document_path(index, component),
-            0o600,
-        )
-        .await?;
+    if components.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let archive = archive(components).map_err(|error| {
+        Failure::new(FailureKind::Internal, "cannot pack the documents").caused_by(error)
+    })?;
+    let command = agent::as_root(&format!(
+        "set -e; umask 077; mkdir -p {GUEST_FOLDER}/documents; tar -xf - -C {GUEST_FOLDER}/documents"
+    ));
+    let output = guest
+        .session()
+        .run(&command, &archive, 4096)
+        .await
+        .map_err(|error| guest.lost("copying the documents").caused_by(error))?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(Failure::guest("cannot copy the documents into the guest")
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
+        .with_hint("is the guest's root filesystem full or read-only?"))
+}
+
+fn archive(components: &[PlannedComponent]) -> std::io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (index, component) in components.iter().enumerate() {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(component.text.len() as u64);
+        header.set_mode(0o600);
+        let name = format!("{}.yml", file_stem(index, component));
+        archive.append_data(&mut header, name, component.text.as_bytes())?;
+    }
+    archive.into_inner()
 }
 
 fn document_path(index: usize, component: &PlannedComponent) -> String {
+    format!(
+        "{GUEST_FOLDER}/documents/{}.yml",
+        file_stem(index, component)
+    )
+}
+
+/// `03-Web-Server`: unique among the components of a run.
+fn file_stem(index: usize, component: &PlannedComponent) -> String {
     let name: String = component
         .name
         .chars()
@@ -49,39 +80,123 @@ fn document_path(index: usize, component: &PlannedComponent) -> String {
             }
         })
         .collect();
-    format!("{GUEST_FOLDER}/documents/{index:02}-{name}.yml")
+    format!("{index:02}-{name}")
 }
 
-/// Runs one phase of every component that has it, in order.
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// All components; their position is part of their name in the guest.
+    pub components: &'a [PlannedComponent],
+    /// The one to run; all if none is given. Each document runs all its phases before the next one starts. A component
+    /// that is run alone leaves its steps for later phases to refer to.
+    pub only: Option<usize>,
+    /// The phases; all if empty.
+    pub phases: &'a [String],
+    /// Where components work in the guest.
+    pub working_directory: &'a str,
+    /// What they get from the host.
+    pub provisions: &'a Provisions,
+}
+
+impl<'a> Order<'a> {
+    /// Those that have something to run, with their positions.
+    fn chosen(&self) -> Vec<(usize, &'a PlannedComponent)> {
+        self.components
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.only.is_none_or(|only| only == *index))
+            .filter(|(_, component)| {
+                self.phases.is_empty() || self.phases.iter().any(|name| component.has_phase(name))
+            })
+            .collect()
+    }
+
+    fn describe(&self) -> String {
+        match self.phases {
+            [] => "all phases".into(),
+            [one] => format!("the phase {one}"),
+            many => format!("the phases {}", many.join(", ")),
+        }
+    }
+
+    /// Where a component that is run alone leaves its steps. Told apart by the name, not by the position: a layer is
+    /// shared by recipes in which other components stand around it.
+    fn state_folder(&self, index: usize) -> String {
+        let name = &self.components[index].name;
+        let before = self.components[..index]
+            .iter()
+            .filter(|other| other.name == *name)
+            .count();
+        format!(
+            "{GUEST_FOLDER}/state/{}",
+            file_stem(before, &self.components[index])
+        )
+    }
+
+    /// The agent's configuration.
+    fn config(&self, chosen: &[(usize, &PlannedComponent)]) -> Value {
+        let documents: Vec<_> = chosen
+            .iter()
+            .map(|(index, component)| {
+                let parameters: Vec<_> = component
+                    .parameters
+                    .iter()
+                    .map(|(name, values)| json!({ "name": name, "value": values.join(",") }))
+                    .collect();
+                json!({
+                    "path": document_path(*index, component),
+                    "parameters": parameters,
+                    "carriedFrom": self.state_folder(*index),
+                })
+            })
+            .collect();
+        let label = if self.phases.is_empty() {
+            "all".into()
+        } else {
+            self.phases.join("-")
+        };
+        let mut config = json!({
+            "documents": documents,
+            "logDirectory": format!("{GUEST_FOLDER}/logs"),
+            "stateDirectory": match self.only {
+                Some(index) => self.state_folder(index),
+                None => format!("{GUEST_FOLDER}/state/{label}"),
+            },
+            "executionId": format!("{label}-{}", uuid::Uuid::new_v4()),
+            "workingDirectory": self.working_directory,
+            "carry": self.only.is_some(),
+        });
+        if !self.phases.is_empty() {
+            config["phases"] = self.phases.join(",").into();
+        }
+        config
+    }
+}
+
+/// Runs what is ordered, across reboots of the guest.
 ///
 /// # Errors
 /// A component failure (a test failure for the phase `test`) that says what failed and shows its last output; a guest
 /// failure if the guest is lost.
-pub async fn run_phase(
+pub async fn run(
     guest: &mut Guest,
-    components: &[PlannedComponent],
-    phase: &str,
-    working_directory: &str,
+    order: Order<'_>,
     (step, recorder): (StepKind, &Recorder),
 ) -> Result<()> {
-    let chosen: Vec<(usize, &PlannedComponent)> = components
-        .iter()
-        .enumerate()
-        .filter(|(_, component)| component.has_phase(phase))
-        .collect();
+    let chosen = order.chosen();
     if chosen.is_empty() {
         return Ok(());
     }
-    let config = config_of(&chosen, phase, working_directory);
-    let path = format!("{GUEST_FOLDER}/run-{phase}.json");
-    agent::put(guest.session(), config.to_string().as_bytes(), &path, 0o600).await?;
-    let arguments: Vec<String> = ["run", "--config", &path, "--events"]
-        .map(str::to_owned)
-        .into();
+    let mut config = order.config(&chosen);
+    merge(&mut config, order.provisions.settings(guest).await?);
+    // Through the pipe, not through a file: it may hold secrets.
+    let config = config.to_string();
+    let arguments = ["run", "--config", "-", "--events"];
     let mut story = Story::default();
     let mut reboots = 0;
     loop {
-        let exit = agent::run(guest.session(), &arguments, |event| {
+        let exit = agent::run(guest.session(), &arguments, config.as_bytes(), |event| {
             story.note(&event);
             if let Some(line) = story.activity(&event) {
                 recorder.progress(step, line);
@@ -90,7 +205,7 @@ pub async fn run_phase(
         })
         .await
         .map_err(|failure| match guest.machine().exited() {
-            Some(_) => guest.lost(&format!("the phase {phase}")),
+            Some(_) => guest.lost(&order.describe()),
             None => failure.with_details(crate::guest::ladder::console_excerpt(guest.console())),
         })?;
         for line in guest.console_lines() {
@@ -103,60 +218,34 @@ pub async fn run_phase(
                 if reboots > REBOOT_LIMIT {
                     return Err(story.failure(
                         &chosen,
-                        phase,
                         format!("the guest was rebooted {REBOOT_LIMIT} times and wants to be rebooted again"),
                     ));
                 }
                 recorder.progress(step, format!("rebooting ({reboots})"));
+                recorder.send(Event::MachineStarted {
+                    how: MachineStart::Reboot,
+                });
                 guest
-                    .reboot(|climb| match climb {
-                        Climb::Rung(rung, time) => recorder.send(Event::Rung {
-                            rung,
-                            seconds: time.as_secs_f64(),
-                        }),
-                        Climb::Console(line) => recorder.send(Event::Console {
-                            line: line.to_owned(),
-                        }),
-                    })
+                    .reboot(|climb| super::instance::tell(recorder, climb))
                     .await
                     .map_err(|failure| failure.context(story.place(&chosen)))?;
             }
-            AgentExit::Failed => return Err(story.failure(&chosen, phase, String::new())),
+            AgentExit::Failed => return Err(story.failure(&chosen, String::new())),
             AgentExit::Broken(status) => {
                 let status = status.map_or_else(
                     || "without a status".into(),
                     |status| format!("with status {status}"),
                 );
-                return Err(story.failure(&chosen, phase, format!("the agent ended {status}")));
+                return Err(story.failure(&chosen, format!("the agent ended {status}")));
             }
         }
     }
 }
 
-fn config_of(
-    chosen: &[(usize, &PlannedComponent)],
-    phase: &str,
-    working_directory: &str,
-) -> serde_json::Value {
-    let documents: Vec<_> = chosen
-        .iter()
-        .map(|(index, component)| {
-            let parameters: Vec<_> = component
-                .parameters
-                .iter()
-                .map(|(name, values)| json!({ "name": name, "value": values.join(",") }))
-                .collect();
-            json!({ "path": document_path(*index, component), "parameters": parameters })
-        })
-        .collect();
-    json!({
-        "documents": documents,
-        "phases": phase,
-        "logDirectory": format!("{GUEST_FOLDER}/logs"),
-        "stateDirectory": format!("{GUEST_FOLDER}/state-{phase}"),
-        "executionId": format!("{phase}-{}", uuid::Uuid::new_v4()),
-        "workingDirectory": working_directory,
-    })
+fn merge(into: &mut Value, from: Value) {
+    if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
+        into.extend(from);
+    }
 }
 
 /// Copies the agent's log folders out of the guest into `folder`.
@@ -198,6 +287,7 @@ fn unpack(archive: &[u8], folder: &Utf8Path) -> std::io::Result<()> {
 #[derive(Debug, Default)]
 struct Story {
     document: Option<usize>,
+    phase: Option<String>,
     step: Option<String>,
     failed: Option<FailedStep>,
     lines: VecDeque<String>,
@@ -207,6 +297,7 @@ struct Story {
 #[derive(Debug)]
 struct FailedStep {
     document: usize,
+    phase: String,
     step: String,
     message: Option<String>,
     lines: Vec<String>,
@@ -216,6 +307,7 @@ impl Story {
     fn note(&mut self, event: &AgentEvent) {
         match event {
             AgentEvent::DocumentStarted { document, .. } => self.document = Some(*document),
+            AgentEvent::PhaseStarted { phase, .. } => self.phase = Some(phase.clone()),
             AgentEvent::StepStarted { step, .. } => {
                 self.step = Some(step.clone());
                 self.lines.clear();
@@ -229,6 +321,7 @@ impl Story {
             }
             AgentEvent::StepFinished {
                 document,
+                phase,
                 step,
                 status: Status::Failed,
                 message,
@@ -236,6 +329,7 @@ impl Story {
             } if self.failed.is_none() => {
                 self.failed = Some(FailedStep {
                     document: *document,
+                    phase: phase.clone(),
                     step: step.clone(),
                     message: message.clone(),
                     lines: self.lines.iter().cloned().collect(),
@@ -281,12 +375,11 @@ impl Story {
         }
     }
 
-    fn failure(
-        &self,
-        chosen: &[(usize, &PlannedComponent)],
-        phase: &str,
-        reason: String,
-    ) -> Failure {
+    fn failure(&self, chosen: &[(usize, &PlannedComponent)], reason: String) -> Failure {
+        let phase = match &self.failed {
+            Some(failed) => failed.phase.as_str(),
+            None => self.phase.as_deref().unwrap_or("?"),
+        };
         let kind = if phase == "test" {
             FailureKind::Test
         } else {
@@ -339,6 +432,10 @@ mod tests {
             sha256: String::new(),
             phases: vec!["build".into()],
             parameters: Default::default(),
+            build_digest: String::new(),
+            cache: Default::default(),
+            stored: Default::default(),
+            object_storage: false,
         }
     }
 
@@ -381,7 +478,7 @@ mod tests {
         ] {
             story.note(&event);
         }
-        let failure = story.failure(&chosen, "build", String::new());
+        let failure = story.failure(&chosen, String::new());
         assert_eq!(failure.kind(), FailureKind::Component);
         assert_eq!(
             failure.to_string(),

@@ -1,43 +1,32 @@
 //! One bake from parent disk to published image: the order of the service, each step on record.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::components;
+use super::build_stage::BuildStage;
+use super::cache::Cache;
+use super::components::{self, Order};
 use super::copy_progress::CopyProgress;
+use super::instance::{Instances, Launch, OnError, Started};
 use super::inventory;
-use super::plan::{BakePlan, TestBoot};
+use super::plan::{BakePlan, PlannedComponent, TestBoot};
+use super::provisions::Provisions;
 use super::recorder::{Ledger, Recorder};
 use super::run_folder::RunFolder;
 use super::sanitise;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Event, Events, StepKind};
-use crate::guest::ladder::{Climb, Rung, console_excerpt};
-use crate::guest::seed::{BAKE_USER, Purpose, Seed};
-use crate::guest::{Guest, GuestSpec, agent, keys::BakeKeys};
-use crate::machine::firmware::find_uefi;
-use crate::machine::{
-    Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network, OnReboot,
-};
+use crate::guest::ladder::Rung;
+use crate::guest::seed::{BAKE_USER, Purpose};
+use crate::guest::{Guest, agent};
+use crate::layers::Layer;
+use crate::machine::{Boot, DiskBus, Host};
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
 use crate::output::{OutputFormat, qemu_img};
-
-/// What to do with the guest when a bake fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Stop it and remove everything.
-    #[default]
-    Cleanup,
-    /// Leave it running and print how to log in.
-    Keep,
-    /// Open a shell in it, then stop it.
-    Shell,
-}
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -63,6 +52,10 @@ pub struct Options {
     pub on_error: OnError,
     /// Ctrl-C.
     pub cancel: CancellationToken,
+    /// Where layers are kept; none: nothing is looked up or kept.
+    pub cache: Option<Cache>,
+    /// Whether guests are resumed from memory, and their memory is saved.
+    pub warm: bool,
 }
 
 /// A finished image.
@@ -80,6 +73,7 @@ pub struct Finished {
 /// The first failure, after everything that the bake made has been taken away again (unless `options` keep the guest).
 pub async fn bake(
     plan: &BakePlan,
+    provisions: &Provisions,
     host: &Host,
     identity: &Identity,
     options: &Options,
@@ -96,19 +90,25 @@ pub async fn bake(
     let run = RunFolder::create(&identity.runs, &identity.run, &image, BAKE_USER)?;
     let mut bake = Bake {
         plan,
-        host,
         identity,
         options,
         recorder: &recorder,
-        run,
-        guest: None,
+        provisions,
+        instances: Instances::new(
+            host,
+            &plan.machine,
+            &plan.name,
+            &recorder,
+            run,
+            options.on_error,
+        ),
     };
     let result = tokio::select! {
         result = bake.run() => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };
-    let result = result.map_err(|failure| bake.with_console(failure));
-    bake.keep_console();
+    let result = result.map_err(|failure| bake.instances.with_console(failure));
+    bake.instances.keep_consoles(&identity.logs);
     let result = match result {
         Ok(finished) => {
             recorder.state("AVAILABLE", None)?;
@@ -123,7 +123,7 @@ pub async fn bake(
         }
     };
     let failure = result.as_ref().err();
-    bake.clean_up(failure).await;
+    bake.instances.finish(failure, &image).await;
     recorder.send(Event::BuildFinished {
         state: match failure {
             None => "AVAILABLE",
@@ -140,17 +140,20 @@ pub async fn bake(
 
 struct Bake<'a> {
     plan: &'a BakePlan,
-    host: &'a Host,
     identity: &'a Identity,
     options: &'a Options,
     recorder: &'a Recorder,
-    run: RunFolder,
-    guest: Option<Guest>,
+    provisions: &'a Provisions,
+    instances: Instances<'a>,
 }
 
 /// What the build guest told before it was stopped.
 struct Built {
     disk: Utf8PathBuf,
+    /// What the disk stands on, held until the outputs are written.
+    layers: Vec<Layer>,
+    /// Whether every component has its layer.
+    complete: bool,
     os: manifest::OsRelease,
     packages: Vec<manifest::Package>,
     sanitised: Vec<manifest::SanitiseResult>,
@@ -160,15 +163,18 @@ struct Built {
 impl Bake<'_> {
     async fn run(&mut self) -> Result<Finished> {
         self.recorder.state("BUILDING", None)?;
-        let built = self.build().await?;
+        let provisions = self.provisions;
+        let built = self.build(provisions).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.outputs(&built, staging.folder()).await?;
         let mut boots = vec![built.boot.clone()];
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
-            boots.extend(self.tests(staging.folder()).await?);
+            boots.extend(self.tests(staging.folder(), provisions).await?);
         }
         self.recorder.state("DISTRIBUTING", None)?;
+        let top = built.layers.last().map(|layer| layer.record().id.clone());
+        let top = top.filter(|_| built.complete);
         let manifest = self.manifest(built, made, boots);
         let recorder = self.recorder;
         let target = &self.identity.target;
@@ -182,68 +188,29 @@ impl Bake<'_> {
                 Ok((folder, detail))
             })
             .await?;
+        if let (Some(cache), Some(top)) = (&self.options.cache, top) {
+            let image = format!(
+                "{}/{}/{}",
+                self.plan.name, self.plan.version, self.identity.build
+            );
+            cache.keep_finished(self.plan, &top, &image, &folder)?;
+        }
         Ok(Finished { folder, manifest })
     }
 
-    async fn build(&mut self) -> Result<Built> {
+    async fn build(&mut self, provisions: &Provisions) -> Result<Built> {
         let (plan, recorder) = (self.plan, self.recorder);
-        let disk = self.run.path().join("root.qcow2");
-        let boot = recorder
-            .step(
-                StepKind::LaunchBuildInstance,
-                format!("{}/{}", plan.parent.name, plan.parent.version),
-                async {
-                    qemu_img::create_overlay(
-                        &disk,
-                        &plan.parent.disk,
-                        &plan.parent.format,
-                        plan.root_size,
-                    )
-                    .await?;
-                    let spec = self.guest_spec(
-                        &disk,
-                        Purpose::Build,
-                        plan.machine.firmware,
-                        DiskBus::Virtio,
-                    )?;
-                    let boot = self.start(spec, "build", None).await?;
-                    let detail = format!("up after {:.1} s", boot.seconds);
-                    Ok((boot, detail))
-                },
-            )
-            .await?;
-        let guest = self.guest.as_mut().ok_or_else(no_guest)?;
-        recorder
-            .step(
-                StepKind::BootstrapBuildInstance,
-                "agent and documents",
-                async { bootstrap(guest, plan, recorder).await },
-            )
-            .await?;
-        let applied = recorder
-            .step(
-                StepKind::ApplyBuildComponents,
-                count(plan.components.len(), "component"),
-                async {
-                    for phase in ["build", "validate"] {
-                        let step = (StepKind::ApplyBuildComponents, recorder);
-                        components::run_phase(
-                            guest,
-                            &plan.components,
-                            phase,
-                            &plan.working_directory,
-                            step,
-                        )
-                        .await?;
-                    }
-                    Ok(((), count(plan.components.len(), "component")))
-                },
-            )
-            .await;
-        // The logs matter most when something failed.
-        let fetched = components::fetch_logs(guest, &self.identity.logs.join("build")).await;
-        applied?;
-        fetched?;
+        let mut stage = BuildStage {
+            plan,
+            provisions,
+            recorder,
+            instances: &mut self.instances,
+            logs: self.identity.logs.join("build"),
+            cache: self.options.cache.as_ref(),
+            warm: self.options.warm,
+        };
+        let stand = stage.run().await?;
+        let guest = self.instances.guest()?;
         let (os, packages) = recorder
             .step(
                 StepKind::InventoryCollection,
@@ -274,164 +241,19 @@ impl Bake<'_> {
             .await?;
         recorder
             .step(StepKind::TerminateBuildInstance, "stop", async {
-                let exit = self.stop().await?;
+                let exit = self.instances.stop().await?;
                 Ok(((), exit))
             })
             .await?;
         Ok(Built {
-            disk,
+            disk: stand.disk,
+            layers: stand.layers,
+            complete: stand.complete,
             os,
             packages,
             sanitised,
-            boot,
+            boot: evidence("build", None, stand.started),
         })
-    }
-
-    fn guest_spec(
-        &self,
-        disk: &Utf8Path,
-        purpose: Purpose,
-        firmware: Firmware,
-        bus: DiskBus,
-    ) -> Result<GuestSpec> {
-        let plan = self.plan;
-        let keys = BakeKeys::generate()?;
-        // Each boot is another instance for cloud-init, as it would be in the cloud.
-        let instance = format!("i-{}", uuid::Uuid::new_v4().simple());
-        let hostname = match purpose {
-            Purpose::Build => "ovenbird-build",
-            Purpose::Test => "ovenbird-test",
-        };
-        let folder = self
-            .run
-            .path()
-            .join(format!("{hostname}-{}", &instance[2..10]));
-        std::fs::create_dir_all(&folder).or_failure(FailureKind::Environment, || {
-            format!("cannot create {folder}")
-        })?;
-        let boot = match (&plan.parent.kernel, purpose) {
-            (Some(kernel), Purpose::Build) => kernel.clone(),
-            _ => Boot::Disk,
-        };
-        let firmware = match firmware {
-            Firmware::Bios => FirmwareFiles::Bios,
-            Firmware::Uefi => FirmwareFiles::Uefi {
-                image: find_uefi(plan.machine.arch)?,
-                vars: folder.join("vars.fd"),
-            },
-        };
-        Ok(GuestSpec {
-            machine: MachineSpec {
-                name: format!("{hostname} {}", plan.name),
-                arch: plan.machine.arch,
-                accelerator: self.host.accelerator(),
-                cpus: plan.machine.cpus,
-                memory_mib: plan.machine.memory_mib,
-                firmware,
-                disks: vec![Disk {
-                    node: "root".into(),
-                    path: disk.to_owned(),
-                    format: "qcow2".into(),
-                    bus,
-                    read_only: false,
-                }],
-                boot,
-                network: if plan.machine.network {
-                    Network::User
-                } else {
-                    Network::Restricted
-                },
-                on_reboot: OnReboot::Exit,
-            },
-            seed: Seed::for_guest(purpose, &instance, hostname, &keys)?,
-            keys,
-            folder,
-            survive: self.options.on_error == OnError::Keep,
-        })
-    }
-
-    /// Starts a guest, asks it how it was booted, and returns the evidence.
-    async fn start(
-        &mut self,
-        spec: GuestSpec,
-        purpose: &str,
-        output: Option<OutputFormat>,
-    ) -> Result<manifest::Boot> {
-        let recorder = self.recorder;
-        let wanted = match spec.machine.firmware {
-            FirmwareFiles::Bios => Firmware::Bios,
-            FirmwareFiles::Uefi { .. } => Firmware::Uefi,
-        };
-        let bus = spec
-            .machine
-            .disks
-            .first()
-            .map_or(DiskBus::Virtio, |disk| disk.bus);
-        let arch = spec.machine.arch;
-        let mut seconds = 0.0;
-        let guest = Guest::start(&self.host.qemu, spec, |climb| match climb {
-            Climb::Rung(rung, time) => {
-                if rung == Rung::Login {
-                    seconds = time.as_secs_f64();
-                }
-                recorder.send(Event::Rung {
-                    rung,
-                    seconds: time.as_secs_f64(),
-                });
-            }
-            Climb::Console(line) => recorder.send(Event::Console {
-                line: line.to_owned(),
-            }),
-        })
-        .await?;
-        self.run.set_guest(
-            guest.machine().pid(),
-            guest.machine().ssh_port,
-            guest.keys(),
-        )?;
-        let firmware = firmware_of(&guest).await?;
-        self.guest = Some(guest);
-        if firmware != wanted {
-            return Err(Failure::guest(format!(
-                "the guest was booted by {firmware}, the recipe wants {wanted}"
-            ))
-            .with_hint("does the disk have a boot loader for this firmware?"));
-        }
-        Ok(manifest::Boot {
-            purpose: purpose.into(),
-            output,
-            firmware,
-            disk: match bus {
-                DiskBus::Virtio => "virtio",
-                DiskBus::Nvme => "nvme",
-            }
-            .into(),
-            accelerator: self.host.accelerator(),
-            machine: if arch == crate::machine::Arch::X86_64 {
-                "q35"
-            } else {
-                "virt"
-            }
-            .into(),
-            qemu: self.host.qemu.version.to_string(),
-            seconds,
-        })
-    }
-
-    async fn stop(&mut self) -> Result<String> {
-        let Some(guest) = self.guest.take() else {
-            return Err(no_guest());
-        };
-        let exit = guest.stop().await;
-        self.run.clear_guest()?;
-        if exit.is_clean() {
-            Ok("stopped".into())
-        } else {
-            Err(
-                Failure::guest(format!("QEMU did not end in order ({})", exit.describe()))
-                    .with_details(exit.messages),
-            )
-        }
     }
 
     async fn outputs(&mut self, built: &Built, folder: &Utf8Path) -> Result<Made> {
@@ -458,9 +280,13 @@ impl Bake<'_> {
             .into(),
         };
         let parent_folder = plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
+        let mut folders = vec![parent_folder.to_owned()];
+        if let Some(cache) = &self.options.cache {
+            folders.push(cache.shelf().root().to_owned());
+        }
         let source = Source {
             disk: built.disk.clone(),
-            parent_folder: parent_folder.to_owned(),
+            folders,
         };
         let names: Vec<&str> = outputs
             .outputs
@@ -494,7 +320,11 @@ impl Bake<'_> {
             .await
     }
 
-    async fn tests(&mut self, folder: &Utf8Path) -> Result<Vec<manifest::Boot>> {
+    async fn tests(
+        &mut self,
+        folder: &Utf8Path,
+        provisions: &Provisions,
+    ) -> Result<Vec<manifest::Boot>> {
         let plan = self.plan;
         let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
         let Some(output) = outputs.bootable() else {
@@ -507,9 +337,12 @@ impl Bake<'_> {
         let driver = output.format.qemu_driver().unwrap_or("raw");
         let mut boots = Vec::new();
         for (index, test) in plan.tests.iter().enumerate() {
-            let overlay = self.run.path().join(format!("test-{index}.qcow2"));
+            let overlay = self.instances.folder().join(format!("test-{index}.qcow2"));
             qemu_img::create_overlay(&overlay, &source, driver, None).await?;
-            boots.push(self.test(*test, &overlay, output.format).await?);
+            boots.push(
+                self.test(*test, &overlay, output.format, provisions)
+                    .await?,
+            );
             let _ = std::fs::remove_file(&overlay);
         }
         Ok(boots)
@@ -520,27 +353,32 @@ impl Bake<'_> {
         test: TestBoot,
         overlay: &Utf8Path,
         output: OutputFormat,
+        provisions: &Provisions,
     ) -> Result<manifest::Boot> {
         let (plan, recorder) = (self.plan, self.recorder);
-        let bus = match test.bus {
-            DiskBus::Virtio => "virtio",
-            DiskBus::Nvme => "nvme",
-        };
+        let bus = bus_name(test.bus);
         let boot = recorder
             .step(
                 StepKind::LaunchTestInstance,
                 format!("{output} on {bus} by {}", test.firmware),
                 async {
-                    let spec = self.guest_spec(overlay, Purpose::Test, test.firmware, test.bus)?;
-                    let boot = self
-                        .start(spec, "test", Some(output))
+                    let launch = Launch {
+                        disk: overlay,
+                        purpose: Purpose::Test,
+                        firmware: test.firmware,
+                        bus: test.bus,
+                        boot: Boot::Disk,
+                    };
+                    let started = self
+                        .instances
+                        .start(launch)
                         .await
                         .map_err(as_test_failure)?;
                     let detail = format!(
                         "{output} on {bus} by {}: up after {:.1} s",
-                        test.firmware, boot.seconds
+                        test.firmware, started.seconds
                     );
-                    Ok((boot, detail))
+                    Ok((evidence("test", Some(output), started), detail))
                 },
             )
             .await?;
@@ -550,19 +388,19 @@ impl Bake<'_> {
                 .iter()
                 .any(|component| component.has_phase("test"))
         {
-            let guest = self.guest.as_mut().ok_or_else(no_guest)?;
+            let guest = self.instances.guest()?;
             let applied = recorder
                 .step(StepKind::ApplyTestComponents, "test phases", async {
-                    bootstrap(guest, plan, recorder).await?;
+                    bootstrap(guest, &plan.components, recorder).await?;
+                    let order = Order {
+                        components: &plan.components,
+                        only: None,
+                        phases: &["test".to_owned()],
+                        working_directory: &plan.working_directory,
+                        provisions,
+                    };
                     let step = (StepKind::ApplyTestComponents, recorder);
-                    components::run_phase(
-                        guest,
-                        &plan.components,
-                        "test",
-                        &plan.working_directory,
-                        step,
-                    )
-                    .await?;
+                    components::run(guest, order, step).await?;
                     let tested = plan
                         .components
                         .iter()
@@ -577,7 +415,7 @@ impl Bake<'_> {
         }
         recorder
             .step(StepKind::TerminateTestInstance, "stop", async {
-                let exit = self.stop().await?;
+                let exit = self.instances.stop().await?;
                 Ok(((), exit))
             })
             .await?;
@@ -622,104 +460,42 @@ impl Bake<'_> {
             tags: plan.tags.clone(),
         }
     }
-
-    /// A component's failure may have its cause outside of it: out of memory, a full disk, a kernel's complaint.
-    fn with_console(&self, failure: Failure) -> Failure {
-        match (&self.guest, failure.kind()) {
-            (Some(guest), FailureKind::Component | FailureKind::Test) => {
-                failure.and_details(&console_excerpt(guest.console()))
-            }
-            _ => failure,
-        }
-    }
-
-    /// Copies the consoles to the logs; they are evidence also of a bake that worked.
-    fn keep_console(&self) {
-        let Ok(entries) = self.run.path().read_dir_utf8() else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let console = entry.path().join("console.log");
-            if console.is_file() {
-                let target = self
-                    .identity
-                    .logs
-                    .join(format!("console-{}.log", entry.file_name()));
-                let _ = std::fs::copy(console, target);
-            }
-        }
-    }
-
-    /// Takes everything away, or leaves the guest to the person.
-    async fn clean_up(mut self, failure: Option<&Failure>) {
-        let Some(guest) = self.guest.take() else {
-            return;
-        };
-        let keep = failure.is_some_and(|failure| failure.kind() != FailureKind::Cancelled)
-            && guest.machine().exited().is_none();
-        match self.options.on_error {
-            OnError::Keep if keep => {
-                guest.detach();
-                match self.run.keep() {
-                    Ok(command) => self.recorder.send(Event::Note {
-                        message: format!(
-                            "the guest is kept; log in with:\n  {command}\nand end it with: ovenbird image rm {}/{}/{}",
-                            self.plan.name, self.plan.version, self.identity.build
-                        ),
-                    }),
-                    Err(failure) => self.recorder.events().warn(failure.chain()),
-                }
-                return;
-            }
-            OnError::Shell if keep => {
-                self.recorder
-                    .events()
-                    .note("the bake failed; this is a shell in the guest, leave it to clean up");
-                let record = super::run_folder::list(&self.identity.runs)
-                    .into_iter()
-                    .find(|(path, _)| path == self.run.path());
-                if let Some((folder, record)) = record {
-                    let words = super::run_folder::ssh_command(&folder, &record);
-                    let shell = tokio::process::Command::new(&words[0])
-                        .args(&words[1..])
-                        .stdin(Stdio::inherit())
-                        .status()
-                        .await;
-                    if let Err(error) = shell {
-                        self.recorder
-                            .events()
-                            .warn(format!("cannot start ssh: {error}"));
-                    }
-                }
-            }
-            _ => {}
-        }
-        self.recorder.events().note("stopping the guest");
-        guest.stop().await;
-    }
 }
 
-async fn bootstrap(guest: &Guest, plan: &BakePlan, recorder: &Recorder) -> Result<((), String)> {
+/// Puts agent and documents into the guest.
+pub(super) async fn bootstrap(
+    guest: &Guest,
+    components: &[PlannedComponent],
+    recorder: &Recorder,
+) -> Result<((), String)> {
     let version = agent::deploy(guest.session()).await?;
     recorder.send(Event::Rung {
         rung: Rung::Agent,
         seconds: recorder.seconds(),
     });
-    components::put_documents(guest, &plan.components).await?;
+    components::put_documents(guest, components).await?;
     Ok(((), version))
 }
 
-/// Asks the guest how it really was booted: firmware that is silently replaced by another is a classic.
-async fn firmware_of(guest: &Guest) -> Result<Firmware> {
-    let output = guest
-        .root(
-            "asking for the firmware",
-            "if [ -d /sys/firmware/efi ]; then echo uefi; else echo bios; fi",
-        )
-        .await?;
-    output.text().trim().parse().map_err(|error: String| {
-        Failure::guest("the guest does not say how it was booted").caused_by(error)
-    })
+fn evidence(purpose: &str, output: Option<OutputFormat>, started: Started) -> manifest::Boot {
+    manifest::Boot {
+        purpose: purpose.into(),
+        output,
+        firmware: started.firmware,
+        disk: bus_name(started.bus).into(),
+        accelerator: started.accelerator,
+        machine: started.machine.into(),
+        qemu: started.qemu,
+        resumed: started.resumed,
+        seconds: started.seconds,
+    }
+}
+
+const fn bus_name(bus: DiskBus) -> &'static str {
+    match bus {
+        DiskBus::Virtio => "virtio",
+        DiskBus::Nvme => "nvme",
+    }
 }
 
 /// An image that does not boot has failed its test.
@@ -740,17 +516,13 @@ fn as_test_failure(failure: Failure) -> Failure {
     test
 }
 
-fn no_guest() -> Failure {
-    Failure::new(FailureKind::Internal, "there is no guest")
-}
-
 fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string()
 }
 
-fn count(number: usize, noun: &str) -> String {
+pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 {
         format!("1 {noun}")
     } else {

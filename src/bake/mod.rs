@@ -1,15 +1,21 @@
 //! The engine: from a resolved plan to a tested image.
 
+mod build_stage;
+pub mod cache;
 pub mod components;
 pub mod copy_progress;
 pub mod engine;
+pub mod instance;
 pub mod inventory;
 pub mod kernel;
 pub mod plan;
+pub mod provisions;
 pub mod recorder;
 pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
+pub mod trial;
 
-pub use engine::{Finished, Identity, OnError, Options, bake};
-pub use plan::BakePlan;
+pub use engine::{Finished, Identity, Options, bake};
+pub use instance::OnError;
+pub use plan::{BakePlan, PlannedComponent};

@@ -1,10 +1,13 @@
 //! What a bake is going to do: everything resolved, nothing left to look up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
+use crate::aws::stored_values::StoredName;
 use crate::machine::{Arch, Boot, DiskBus, Firmware};
 use crate::output::OutputFormat;
 
@@ -77,12 +80,47 @@ pub struct PlannedComponent {
     pub phases: Vec<String>,
     /// Parameters given by the recipe.
     pub parameters: BTreeMap<String, Vec<String>>,
+    /// Digest of what decides over the result of its build phase: the document without comments, order of keys and the
+    /// other phases.
+    #[serde(skip)]
+    pub build_digest: String,
+    /// How long the result of its build phase may be used again.
+    #[serde(skip)]
+    pub cache: CachePolicy,
+    /// The stored values that it refers to.
+    #[serde(skip)]
+    pub stored: BTreeSet<StoredName>,
+    /// Whether it reads or writes object storage.
+    #[serde(skip)]
+    pub object_storage: bool,
 }
 
 impl PlannedComponent {
     /// Whether the document has a phase.
     pub fn has_phase(&self, phase: &str) -> bool {
         self.phases.iter().any(|name| name == phase)
+    }
+}
+
+/// How long the result of a component may be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CachePolicy {
+    /// As long as its inputs are the same.
+    #[default]
+    Keep,
+    /// The same, but not longer than this: it takes something from outside that can change.
+    MaxAge(Duration),
+    /// It is run each time.
+    Never,
+}
+
+impl CachePolicy {
+    /// The age, if there is a limit.
+    pub const fn max_age(self) -> Option<Duration> {
+        match self {
+            Self::MaxAge(age) => Some(age),
+            Self::Keep | Self::Never => None,
+        }
     }
 }
 

@@ -1,14 +1,19 @@
 //! From a recipe to a plan: parent image, components, machine, outputs, tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_component::document::Document;
+use ovenbird_component::action::Action;
+use ovenbird_component::document::{Document, Step};
+use ovenbird_component::reference::Stored;
 use ovenbird_component::source::Source;
+use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
-use super::plan::{BakePlan, MachinePlan, Parent, PlannedComponent, TestBoot};
+use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
+use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
 use crate::documents::image_recipe::ComponentConfiguration;
 use crate::documents::{
@@ -107,17 +112,7 @@ pub fn plan(
         name: recipe.name.clone(),
         version: recipe.semantic_version.to_string(),
         recipe: document.to_document(),
-        parent: Parent {
-            name: base.name.clone(),
-            version: base
-                .version
-                .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
-            disk: base.disk.clone(),
-            format: base.format.clone(),
-            sha256: base.sha256.clone(),
-            firmware: base.firmware.clone(),
-            kernel: base.kernel.as_ref().map(super::kernel::for_bake),
-        },
+        parent: parent_of(base),
         components,
         root_size,
         working_directory: recipe.working_directory().to_owned(),
@@ -137,6 +132,32 @@ pub fn plan(
         sanitise_skip: local.sanitise.skip.clone(),
         tags: recipe.tags.clone(),
     })
+}
+
+/// A base image as the disk to start from.
+pub fn parent_of(base: &BaseImage) -> Parent {
+    Parent {
+        name: base.name.clone(),
+        version: base
+            .version
+            .map_or_else(|| "0.0.0".to_owned(), |version| version.to_string()),
+        disk: base.disk.clone(),
+        format: base.format.clone(),
+        sha256: base.sha256.clone(),
+        firmware: base.firmware.clone(),
+        kernel: base.kernel.as_ref().map(super::kernel::for_bake),
+    }
+}
+
+/// The machine that a base image gets when nobody says anything else.
+pub fn machine_for(base: &BaseImage, overrides: &Overrides) -> MachinePlan {
+    MachinePlan {
+        arch: base.architecture,
+        firmware: default_firmware(base),
+        cpus: overrides.cpus.unwrap_or_else(default_cpus),
+        memory_mib: overrides.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB),
+        network: true,
+    }
 }
 
 fn default_firmware(base: &BaseImage) -> Firmware {
@@ -206,7 +227,152 @@ fn resolve_component(
             (found.0, Some(found.1))
         }
     };
-    let text = read_document(&path)?;
+    component_of_file(path, version, component.parameters())
+}
+
+/// Reads and checks a component document.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it can't be read, is not valid, or doesn't take these parameters.
+pub fn component_of_file(
+    path: Utf8PathBuf,
+    version: Option<String>,
+    parameters: BTreeMap<String, Vec<String>>,
+) -> Result<PlannedComponent> {
+    let (text, document) = valid_document(&path)?;
+    let build_digest = build_digest(&path, &text);
+    check_parameters(&path, &document, &parameters)?;
+    Ok(PlannedComponent {
+        name: document
+            .name
+            .clone()
+            .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
+        version,
+        sha256: hex::encode(Sha256::digest(text.as_bytes())),
+        phases: document
+            .phases
+            .iter()
+            .map(|phase| phase.name.value.clone())
+            .collect(),
+        build_digest,
+        cache: cache_policy(&document),
+        stored: stored_names(&document, &parameters),
+        object_storage: uses_object_storage(&document),
+        parameters,
+        path,
+        text,
+    })
+}
+
+/// What is fetched without a checksum, and what `apt-get upgrade` finds, is another thing tomorrow.
+const FETCHED_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A component that takes something from outside whose content it does not pin is run again after a day.
+fn cache_policy(document: &Document) -> CachePolicy {
+    let fetches = document
+        .phase("build")
+        .is_some_and(|phase| phase.steps.iter().any(fetches_unpinned));
+    if fetches {
+        CachePolicy::MaxAge(FETCHED_MAX_AGE)
+    } else {
+        CachePolicy::Keep
+    }
+}
+
+fn fetches_unpinned(step: &Step) -> bool {
+    match step.action {
+        Action::UpdateOS | Action::S3Download => true,
+        Action::WebDownload => match &step.inputs {
+            Input::List(items) => !items.iter().all(|item| has_checksum(item)),
+            other => !has_checksum(other),
+        },
+        _ => false,
+    }
+}
+
+fn has_checksum(input: &Input) -> bool {
+    matches!(input, Input::Map(entries) if entries.iter().any(|(key, _)| key == "checksum"))
+}
+
+/// The digest of the document as data, without the phases that come after the build.
+fn build_digest(path: &Utf8Path, text: &str) -> String {
+    let source = Source::new(path.as_str(), text.to_owned());
+    let (node, _) = ovenbird_component::source::parse_one(&source);
+    let mut value = node.map(|node| node.to_json()).unwrap_or_default();
+    if let Some(phases) = value["phases"].as_array_mut() {
+        for phase in phases {
+            // The others stay by their names: steps are told apart by the position of their phase.
+            if phase["name"] != "build" {
+                *phase = phase["name"].take();
+            }
+        }
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.remove("description");
+    }
+    hex::encode(Sha256::digest(value.to_string()))
+}
+
+/// The names of stored values, as far as the host can know them: those that stand in the document, and those that a
+/// parameter or constant gives.
+fn stored_names(
+    document: &Document,
+    parameters: &BTreeMap<String, Vec<String>>,
+) -> BTreeSet<StoredName> {
+    document
+        .stored_values()
+        .into_iter()
+        .filter_map(|stored| match stored {
+            Stored::Named(name) => Some(StoredName::Direct(name)),
+            Stored::ByStored(name) => Some(StoredName::Through(name)),
+            Stored::ByParameter(parameter) => {
+                let given = parameters.get(&parameter).map(|values| values.join(","));
+                let default = || {
+                    let found = document
+                        .parameters
+                        .iter()
+                        .find(|known| known.name.value == parameter)?;
+                    found.default.clone()
+                };
+                let constant = || {
+                    let found = document
+                        .constants
+                        .iter()
+                        .find(|known| known.name.value == parameter)?;
+                    Some(found.value.clone())
+                };
+                given
+                    .or_else(default)
+                    .or_else(constant)
+                    .map(StoredName::Direct)
+            }
+        })
+        .collect()
+}
+
+fn uses_object_storage(document: &Document) -> bool {
+    document
+        .phases
+        .iter()
+        .flat_map(|phase| &phase.steps)
+        .any(|step| matches!(step.action, Action::S3Download | Action::S3Upload))
+}
+
+/// The names of a document's parameters.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it can't be read or is not valid.
+pub fn declared_parameters(path: &Utf8Path) -> Result<Vec<String>> {
+    let (_, document) = valid_document(path)?;
+    Ok(document
+        .parameters
+        .into_iter()
+        .map(|parameter| parameter.name.value)
+        .collect())
+}
+
+fn valid_document(path: &Utf8Path) -> Result<(String, Document)> {
+    let text = read_document(path)?;
     let source = Source::new(path.as_str(), text.clone());
     let Validated {
         document,
@@ -221,24 +387,7 @@ fn resolve_component(
             ))
             .with_details(diagnostics.render())
         })?;
-    let parameters = component.parameters();
-    check_parameters(&path, &document, &parameters)?;
-    Ok(PlannedComponent {
-        name: document
-            .name
-            .clone()
-            .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
-        version,
-        sha256: hex::encode(Sha256::digest(text.as_bytes())),
-        phases: document
-            .phases
-            .iter()
-            .map(|phase| phase.name.value.clone())
-            .collect(),
-        parameters,
-        path,
-        text,
-    })
+    Ok((text, document))
 }
 
 fn read_document(path: &Utf8Path) -> Result<String> {

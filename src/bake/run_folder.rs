@@ -135,6 +135,11 @@ impl RunFolder {
         &self.path
     }
 
+    /// What is on record of it.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
     /// Records the guest that runs now, with the files that let `ssh` in.
     ///
     /// # Errors

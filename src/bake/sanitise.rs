@@ -13,6 +13,17 @@ use crate::guest::seed::BAKE_USER;
 use crate::guest::ssh::shell_quote;
 use crate::output::manifest::SanitiseResult;
 
+/// The digest of all rules: an image that was cleaned by others is another image.
+pub fn digest() -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut hasher = Sha256::new();
+    for rule in &RULES {
+        hasher.update(rule.id);
+        hasher.update(rule.script);
+    }
+    hex::encode(hasher.finalize())
+}
+
 /// One thing that is cleaned.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {

@@ -9,6 +9,8 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
+use crate::bake::cache::Cache;
+use crate::bake::provisions::Provisions;
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{self, Identity, OnError, Options, run_folder};
 use crate::catalog;
@@ -17,6 +19,9 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
 use crate::store::{ImageLedger, NewImage, Store};
+
+/// Room for layers; beyond it the longest unused go.
+const LAYER_LIMIT: u64 = 20 << 30;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -41,9 +46,26 @@ pub struct Args {
     /// Do not boot and test the finished image
     #[arg(long)]
     no_tests: bool,
+    /// Do everything anew: use no layer of an earlier build, and keep none
+    #[arg(long)]
+    no_cache: bool,
+    /// Whether the build guest may go on from the saved memory of an earlier one
+    #[arg(long, value_enum, default_value_t = Warm::Auto, value_name = "WHEN")]
+    warm: Warm,
+    /// For what will be shipped: the build guest is always booted, never resumed
+    #[arg(long, conflicts_with = "warm")]
+    release: bool,
     /// Also look for components in this folder (may be given several times)
     #[arg(long = "components", value_name = "DIR")]
     component_folders: Vec<Utf8PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Warm {
+    /// Where a memory is there that fits
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,6 +138,14 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         component_folders: args.component_folders,
     };
     let plan = resolve::plan(document, recipe, &base, &overrides)?;
+    let provisions = Provisions::gather(&plan.components).await?;
+    let cache = (!args.no_cache).then(|| Cache::new(&home.cache()));
+    if let Some(cache) = &cache {
+        let walk = cache.walk(&plan, &provisions)?;
+        if let Some((image, folder)) = cache.finished(&plan, &walk)? {
+            return unchanged(session, &image, &folder);
+        }
+    }
     let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
         session.printer.warn(format!(
@@ -152,8 +182,37 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let options = Options {
         on_error: args.on_error.into(),
         cancel: cancel_on_signal(),
+        cache,
+        warm: args.warm == Warm::Auto && !args.release,
     };
-    bake::bake(&plan, &host, &identity, &options, events, ledger).await?;
+    let baked = bake::bake(
+        &plan,
+        &provisions,
+        &host,
+        &identity,
+        &options,
+        events,
+        ledger,
+    )
+    .await;
+    if let Some(cache) = &options.cache {
+        cache.shelf().collect(LAYER_LIMIT, false)?;
+    }
+    baked?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nothing that goes into the image has changed since it was made: it is the result.
+fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) -> Result<ExitCode> {
+    let printer = session.printer;
+    printer.line(format!(
+        "unchanged: {image} was made from exactly this\n  {folder}\n(--no-cache builds it again)"
+    ));
+    printer.value(&serde_json::json!({
+        "type": "unchanged",
+        "image": image,
+        "folder": folder,
+    }));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -135,7 +135,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
-        Verb::Component(args) => component::run(&args, printer),
+        Verb::Component(args) => component::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,
         Verb::Completions(args) => completions::print(&args, &mut Cli::command()),

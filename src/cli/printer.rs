@@ -10,7 +10,7 @@ use ovenbird_component::event::{Event as AgentEvent, Status};
 use serde::Serialize;
 
 use crate::error::Failure;
-use crate::events::{Event, Reader, Stamped, StepKind, StepOutcome};
+use crate::events::{Event, LayerOutcome, Reader, Stamped, StepKind, StepOutcome};
 
 /// What the person asked for in the way of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -258,6 +258,13 @@ fn lines_of(event: &Event, verbose: u8) -> Vec<String> {
             "        {DIM}{seconds:>6.1} s  {}{DIM:#}",
             rung.describe()
         )],
+        Event::MachineStarted { .. } => Vec::new(),
+        Event::Layer {
+            name,
+            outcome,
+            reason,
+            ..
+        } => layer_lines(name, *outcome, reason.as_deref(), verbose),
         Event::Console { line } if verbose > 0 => vec![format!("        {DIM}|{DIM:#} {line}")],
         Event::Console { .. } => Vec::new(),
         Event::Agent { event } => agent_lines(event, verbose),
@@ -281,6 +288,25 @@ fn lines_of(event: &Event, verbose: u8) -> Vec<String> {
                 "{style}{state}{style:#} after {seconds:.1} s{place}"
             )]
         }
+    }
+}
+
+fn layer_lines(
+    name: &str,
+    outcome: LayerOutcome,
+    reason: Option<&str>,
+    verbose: u8,
+) -> Vec<String> {
+    match outcome {
+        LayerOutcome::Found => vec![format!("  {GOOD}keep {GOOD:#} {name}")],
+        LayerOutcome::Missing => {
+            let reason = reason
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            vec![format!("  make  {name} and what follows{reason}")]
+        }
+        LayerOutcome::Made if verbose > 0 => vec![format!("        layer of {name} kept")],
+        LayerOutcome::Made => Vec::new(),
     }
 }
 

@@ -99,13 +99,14 @@ pub enum AgentExit {
     Broken(Option<u32>),
 }
 
-/// Runs the agent with `arguments`, hands its events to `sink` as they come, and says how it ended.
+/// Runs the agent with `arguments`, feeds it `stdin`, hands its events to `sink` as they come, and says how it ended.
 ///
 /// # Errors
 /// [`FailureKind::Guest`] if the connection breaks or the stream violates its limits.
 pub async fn run(
     session: &Session,
-    arguments: &[String],
+    arguments: &[&str],
+    stdin: &[u8],
     mut sink: impl FnMut(AgentEvent),
 ) -> Result<AgentExit> {
     let mut command = GUEST_AGENT.to_owned();
@@ -116,7 +117,7 @@ pub async fn run(
     let mut decoder = Decoder::new();
     let mut stderr = Vec::new();
     let status = session
-        .stream(&as_root(&format!("exec {command}")), &[], |chunk| {
+        .stream(&as_root(&format!("exec {command}")), stdin, |chunk| {
             match chunk {
                 Chunk::Stdout(bytes) => {
                     for line in decoder.push(bytes) {

@@ -36,6 +36,21 @@ impl BakeKeys {
         })
     }
 
+    /// Reads both private keys from OpenSSH's format.
+    ///
+    /// # Errors
+    /// An environment failure if one is no key.
+    pub fn from_openssh(user: &str, host: &str) -> Result<Self> {
+        let read = |text: &str| {
+            PrivateKey::from_openssh(text)
+                .or_failure(FailureKind::Environment, || "a saved key is damaged".into())
+        };
+        Ok(Self {
+            user: read(user)?,
+            host: read(host)?,
+        })
+    }
+
     /// The line for `authorized_keys`.
     ///
     /// # Errors

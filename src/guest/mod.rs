@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod keys;
 pub mod ladder;
+pub mod refresh;
 pub mod running;
 pub mod seed;
 pub mod ssh;

@@ -1,5 +1,6 @@
 //! A guest that is up: its machine, its session, and how it is rebooted and stopped.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,17 +8,21 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::agent;
 use super::keys::BakeKeys;
 use super::ladder::{self, Climb, Patience};
+use super::refresh;
 use super::seed::{BAKE_USER, Seed};
 use super::ssh::{CommandOutput, Session};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::console::ConsoleTail;
-use crate::machine::{Boot, Disk, DiskBus, Machine, MachineSpec, Qemu};
+use crate::machine::memory::{self, Saved};
+use crate::machine::{Boot, Disk, DiskBus, Machine, MachineSpec, Manner, Qemu};
 
 /// How to bring a guest up.
 #[derive(Debug)]
 pub struct GuestSpec {
     /// The machine; the seed's disk is added to it.
     pub machine: MachineSpec,
+    /// cloud-init's id of the guest.
+    pub instance: String,
     /// Who the guest is.
     pub seed: Seed,
     /// How we get in.
@@ -28,6 +33,32 @@ pub struct GuestSpec {
     pub survive: bool,
 }
 
+impl GuestSpec {
+    /// Puts the seed into the folder and attaches it.
+    fn attach_seed(&mut self) -> Result<()> {
+        std::fs::create_dir_all(&self.folder).or_failure(FailureKind::Environment, || {
+            format!("cannot create {}", self.folder)
+        })?;
+        let seed = self.folder.join("seed.img");
+        self.seed.write(&seed)?;
+        self.machine.disks.push(Disk {
+            node: "seed".into(),
+            path: seed,
+            format: "raw".into(),
+            bus: DiskBus::Virtio,
+            read_only: true,
+        });
+        Ok(())
+    }
+
+    fn manner(&self) -> Manner {
+        Manner {
+            survive: self.survive,
+            incoming: false,
+        }
+    }
+}
+
 /// A guest that lets us in.
 #[derive(Debug)]
 pub struct Guest {
@@ -36,6 +67,16 @@ pub struct Guest {
     machine: Machine,
     session: Session,
     tail: ConsoleTail,
+    offer: Option<Offer>,
+    /// Overlays put on the disk since the machine was started: their nodes are numbered.
+    overlays: u32,
+}
+
+/// An address of the host on a port of the guest.
+#[derive(Debug, Clone, Copy)]
+struct Offer {
+    address: SocketAddr,
+    port: u16,
 }
 
 /// A clean shutdown takes some seconds on hardware, 15 s were measured under software emulation.
@@ -53,28 +94,110 @@ impl Guest {
         mut spec: GuestSpec,
         seen: impl FnMut(Climb<'_>),
     ) -> Result<Self> {
-        std::fs::create_dir_all(&spec.folder).or_failure(FailureKind::Environment, || {
-            format!("cannot create {}", spec.folder)
-        })?;
-        let seed = spec.folder.join("seed.img");
-        spec.seed.write(&seed)?;
-        spec.machine.disks.push(Disk {
-            node: "seed".into(),
-            path: seed,
-            format: "raw".into(),
-            bus: DiskBus::Virtio,
-            read_only: true,
-        });
-        let machine = Machine::launch(qemu, &spec.machine, &spec.folder, spec.survive).await?;
+        spec.attach_seed()?;
+        let machine = Machine::launch(qemu, &spec.machine, &spec.folder, spec.manner()).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let session = login(&machine, &mut tail, &spec, seen).await?;
+        let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
         Ok(Self {
             qemu: qemu.clone(),
             spec,
             machine,
             session,
             tail,
+            offer: None,
+            overlays: 0,
         })
+    }
+
+    /// Starts the machine from a saved memory: its disk must be an overlay on the very disk that the memory was saved
+    /// with. The guest knows `saved` keys; it gets those of `spec`, a new time and new randomness before this returns.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if QEMU can't be started, [`FailureKind::Guest`] if the memory doesn't fit or the
+    /// guest does not answer.
+    pub async fn resume(
+        qemu: &Qemu,
+        mut spec: GuestSpec,
+        memory: &Utf8Path,
+        saved: &BakeKeys,
+        mut seen: impl FnMut(Climb<'_>),
+    ) -> Result<Self> {
+        spec.attach_seed()?;
+        let manner = Manner {
+            incoming: true,
+            ..spec.manner()
+        };
+        let machine = Machine::launch(qemu, &spec.machine, &spec.folder, manner).await?;
+        memory::load(&machine.qmp, &machine.memory_socket, memory).await?;
+        let mut tail = ConsoleTail::new(&machine.console);
+        let session = login(&machine, &mut tail, &spec, saved, &mut seen).await?;
+        refresh::renew(&session, &spec.keys).await?;
+        session.close().await;
+        let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
+        Ok(Self {
+            qemu: qemu.clone(),
+            spec,
+            machine,
+            session,
+            tail,
+            offer: None,
+            overlays: 0,
+        })
+    }
+
+    /// Seals the disk as it is now: the guest's filesystems are frozen, what was written so far stays unchanged in the
+    /// file beneath, and `overlay` takes what follows. With `memory`, the guest's memory of this moment is saved there.
+    ///
+    /// `overlay` must exist, and name the file beneath as its backing file.
+    ///
+    /// # Errors
+    /// [`FailureKind::Guest`] if the guest can't be frozen or its disk not be sealed. That the memory can't be saved is
+    /// told apart, since the disk is sealed then all the same.
+    pub async fn seal(
+        &mut self,
+        overlay: &Utf8Path,
+        memory: Option<&Utf8Path>,
+    ) -> Result<Option<Result<Saved>>> {
+        let frozen = refresh::freeze(&self.session).await?;
+        let sealed = self.seal_frozen(overlay, memory).await;
+        // Whatever happened: the guest must not stay paused.
+        let going = memory::go_on(&self.machine.qmp).await;
+        let thawed = frozen.thaw().await;
+        let saved = sealed?;
+        going?;
+        thawed?;
+        Ok(saved)
+    }
+
+    async fn seal_frozen(
+        &mut self,
+        overlay: &Utf8Path,
+        file: Option<&Utf8Path>,
+    ) -> Result<Option<Result<Saved>>> {
+        let qmp = &self.machine.qmp;
+        memory::pause(qmp).await?;
+        let node = match self.overlays {
+            0 => "root".to_owned(),
+            number => format!("root-{number}"),
+        };
+        let next = format!("root-{}", self.overlays + 1);
+        qmp.put_overlay(&node, overlay, &next)
+            .await
+            .or_failure(FailureKind::Guest, || {
+                format!("QEMU does not put the overlay {overlay} on the guest's disk")
+            })?;
+        self.overlays += 1;
+        if let Some(root) = self.spec.machine.disks.first_mut() {
+            root.path = overlay.to_owned();
+        }
+        match file {
+            // The disk is sealed already: without its memory the layer is still a layer.
+            Some(file) => {
+                let saved = memory::save(qmp, &self.machine.memory_socket, file).await;
+                Ok(Some(saved))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The session.
@@ -85,6 +208,21 @@ impl Guest {
     /// The machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// cloud-init's id of this guest.
+    pub fn instance(&self) -> &str {
+        &self.spec.instance
+    }
+
+    /// How the kernel of the current boot was found.
+    pub fn boot(&self) -> &Boot {
+        &self.spec.machine.boot
+    }
+
+    /// The folder with this guest's sockets, console and seed.
+    pub fn folder(&self) -> &Utf8Path {
+        &self.spec.folder
     }
 
     /// The keys that open this guest.
@@ -154,11 +292,45 @@ impl Guest {
             &self.qemu,
             &self.spec.machine,
             &self.spec.folder,
-            self.spec.survive,
+            self.spec.manner(),
         )
         .await?;
-        self.session = login(&self.machine, &mut self.tail, &self.spec, seen).await?;
+        self.overlays = 0;
+        self.session = login(
+            &self.machine,
+            &mut self.tail,
+            &self.spec,
+            &self.spec.keys,
+            seen,
+        )
+        .await?;
+        if let Some(offer) = self.offer {
+            self.offer_at(offer.address, offer.port).await?;
+        }
         Ok(())
+    }
+
+    /// Offers an address of the host to the guest, also after its reboots; returns the port on the guest's loopback
+    /// interface.
+    ///
+    /// # Errors
+    /// [`FailureKind::Guest`] if the guest's SSH server does not allow it.
+    pub async fn offer(&mut self, address: SocketAddr) -> Result<u16> {
+        let port = self.offer_at(address, 0).await?;
+        self.offer = Some(Offer { address, port });
+        Ok(port)
+    }
+
+    async fn offer_at(&self, address: SocketAddr, port: u16) -> Result<u16> {
+        self.session
+            .offer(address, port)
+            .await
+            .or_failure(FailureKind::Guest, || {
+                "the guest's SSH server forwards no port to the host".into()
+            })
+            .map_err(|failure| {
+                failure.with_hint("`AllowTcpForwarding` of its sshd_config must not be `no`")
+            })
     }
 
     /// Ends the machine at once; what the guest has synced is on its disk.
@@ -186,18 +358,12 @@ async fn login(
     machine: &Machine,
     tail: &mut ConsoleTail,
     spec: &GuestSpec,
+    keys: &BakeKeys,
     seen: impl FnMut(Climb<'_>),
 ) -> Result<Session> {
     let patience = Patience::scaled(spec.machine.accelerator.time_scale());
-    let host = spec.keys.host.public_key();
-    ladder::climb(
-        machine,
-        tail,
-        (BAKE_USER, &spec.keys.user, host),
-        patience,
-        seen,
-    )
-    .await
+    let host = keys.host.public_key();
+    ladder::climb(machine, tail, (BAKE_USER, &keys.user, host), patience, seen).await
 }
 
 fn status_text(status: Option<u32>) -> String {

@@ -1,6 +1,7 @@
 //! One SSH session into the guest.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
@@ -83,13 +84,40 @@ impl CommandOutput {
 
 const STDERR_LIMIT: usize = 64 * 1024;
 
-struct Verifier {
+/// Our side of the connection: knows the guest's key, and where connections from the guest may go.
+struct Ours {
     wanted: PublicKey,
     mismatch: Arc<std::sync::atomic::AtomicBool>,
+    /// The one address of the host that the guest may reach through the connection.
+    offered: Arc<OnceLock<SocketAddr>>,
 }
 
-impl client::Handler for Verifier {
+impl client::Handler for Ours {
     type Error = russh::Error;
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: russh::Channel<client::Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: russh::client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        // Dropping the handle refuses the connection.
+        let Some(address) = self.offered.get().copied() else {
+            return Ok(());
+        };
+        reply.accept().await;
+        tokio::spawn(async move {
+            if let Ok(mut stream) = TcpStream::connect(address).await {
+                let mut channel = channel.into_stream();
+                let _ = tokio::io::copy_bidirectional(&mut channel, &mut stream).await;
+            }
+        });
+        Ok(())
+    }
 
     async fn check_server_key(
         &mut self,
@@ -111,7 +139,8 @@ impl client::Handler for Verifier {
 
 /// An authenticated connection.
 pub struct Session {
-    handle: Handle<Verifier>,
+    handle: Handle<Ours>,
+    offered: Arc<OnceLock<SocketAddr>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -141,24 +170,24 @@ impl Session {
             ..client::Config::default()
         });
         let mismatch = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let verifier = Verifier {
+        let offered = Arc::new(OnceLock::new());
+        let ours = Ours {
             wanted: host.clone(),
             mismatch: Arc::clone(&mismatch),
+            offered: Arc::clone(&offered),
         };
         let stream = greeted(port).await.map_err(SshError::NoServer)?;
-        let mut handle = tokio::time::timeout(
-            LOGIN_BOUND,
-            client::connect_stream(config, stream, verifier),
-        )
-        .await
-        .unwrap_or(Err(russh::Error::ConnectionTimeout))
-        .map_err(|error| {
-            if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
-                SshError::WrongHostKey
-            } else {
-                SshError::NoServer(error)
-            }
-        })?;
+        let mut handle =
+            tokio::time::timeout(LOGIN_BOUND, client::connect_stream(config, stream, ours))
+                .await
+                .unwrap_or(Err(russh::Error::ConnectionTimeout))
+                .map_err(|error| {
+                    if mismatch.load(std::sync::atomic::Ordering::Relaxed) {
+                        SshError::WrongHostKey
+                    } else {
+                        SshError::NoServer(error)
+                    }
+                })?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
         let answer = handle
             .authenticate_publickey(user, key)
@@ -167,7 +196,26 @@ impl Session {
         if !answer.success() {
             return Err(SshError::Refused { user: user.into() });
         }
-        Ok(Self { handle })
+        Ok(Self { handle, offered })
+    }
+
+    /// Offers an address of the host to the guest: on a port of the guest's loopback interface, through this connection.
+    /// `port` 0 lets the guest choose; returns the port. One address for each session.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`] if the guest's server refuses, as it does with `AllowTcpForwarding no`.
+    pub async fn offer(&self, address: SocketAddr, port: u16) -> Result<u16, SshError> {
+        let _ = self.offered.set(address);
+        let given = self
+            .handle
+            .tcpip_forward("127.0.0.1", u32::from(port))
+            .await
+            .map_err(SshError::Broken)?;
+        // The answer names a port only if the guest was to choose.
+        Ok(u16::try_from(given)
+            .ok()
+            .filter(|port| *port != 0)
+            .unwrap_or(port))
     }
 
     /// Runs a command, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
@@ -252,6 +300,26 @@ impl Session {
         Ok(status)
     }
 
+    /// Runs a command that waits for lines on its input.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn talk(&self, command: &str) -> Result<Talk, SshError> {
+        let channel = self
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(SshError::Broken)?;
+        channel
+            .exec(true, command)
+            .await
+            .map_err(SshError::Broken)?;
+        Ok(Talk {
+            channel,
+            seen: Vec::new(),
+        })
+    }
+
     /// Says goodbye; errors don't matter any more.
     pub async fn close(self) {
         let _ = tokio::time::timeout(
@@ -260,6 +328,52 @@ impl Session {
                 .disconnect(Disconnect::ByApplication, "done", "en"),
         )
         .await;
+    }
+}
+
+/// A command that is talked with, line by line.
+pub struct Talk {
+    channel: russh::Channel<client::Msg>,
+    seen: Vec<u8>,
+}
+
+/// Nobody talks in longer lines.
+const LONGEST_LINE: usize = 64 * 1024;
+
+impl Talk {
+    /// The next line of its output; `None` at its end. Standard error is left out.
+    ///
+    /// # Errors
+    /// [`SshError::TooMuch`] for an endless line.
+    pub async fn hear(&mut self) -> Result<Option<String>, SshError> {
+        loop {
+            if let Some(end) = self.seen.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.seen.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
+            }
+            if self.seen.len() > LONGEST_LINE {
+                return Err(SshError::TooMuch {
+                    limit: LONGEST_LINE,
+                });
+            }
+            match self.channel.wait().await {
+                Some(ChannelMsg::Data { data }) => self.seen.extend_from_slice(&data),
+                Some(ChannelMsg::Close) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Sends it a line.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn say(&mut self, line: &str) -> Result<(), SshError> {
+        let bytes = format!("{line}\n").into_bytes();
+        self.channel
+            .data(&bytes[..])
+            .await
+            .map_err(SshError::Broken)
     }
 }
 

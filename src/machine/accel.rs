@@ -144,6 +144,20 @@ fn remembered(cache: &Utf8Path, key: &str) -> Option<Verdict> {
     (verdict.key == key).then_some(verdict)
 }
 
+/// The host's processor as a guest under a hardware accelerator sees it: model and features.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| line.split_once(':'))
+            .map_or("", |(_, value)| value.trim())
+            .to_owned()
+    };
+    let flags = blake3::hash(field("flags").as_bytes()).to_hex();
+    format!("{} ({})", field("model name"), &flags[..12])
+}
+
 /// What can change the verdict: kernel, QEMU, CPU, and whether the device can be opened.
 fn host_key(qemu: &Qemu) -> String {
     let kernel = nix::sys::utsname::uname()

@@ -4,7 +4,7 @@
 //! every process of the host.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::accel::Accelerator;
 use super::firmware::UefiImage;
@@ -114,7 +114,12 @@ pub struct Wiring {
     pub qmp: Utf8PathBuf,
     /// What the serial console prints.
     pub console: Utf8PathBuf,
+    /// Whether it waits for a saved memory instead of starting.
+    pub incoming: bool,
 }
+
+/// The version of the arguments' layout: it changes when a saved memory of before would not fit any more.
+pub const LAYOUT: u32 = 1;
 
 /// Doubles the commas of a value inside of a comma-separated option, as QEMU wants it.
 pub fn escape(value: &str) -> String {
@@ -196,6 +201,9 @@ pub fn build(spec: &MachineSpec, wiring: &Wiring) -> Vec<String> {
         ),
     );
     args.pair("-mon", "chardev=qmp,mode=control");
+    if wiring.incoming {
+        args.pair("-incoming", "defer");
+    }
     args.0
 }
 
@@ -263,7 +271,7 @@ fn firmware(args: &mut Args, firmware: &FirmwareFiles) {
 fn block(args: &mut Args, disk: &Disk, index: usize) {
     args.pair(
         "-blockdev",
-        blockdev(&disk.node, &disk.path, &disk.format, disk.read_only),
+        blockdev(&disk.node, &disk.path, &disk.format, disk.read_only).to_string(),
     );
     let id = format!("disk-{}", disk.node);
     // Only the first disk is offered to the firmware.
@@ -285,7 +293,7 @@ fn block(args: &mut Args, disk: &Disk, index: usize) {
 ///
 /// The disks of a bake are scratch: flushes are not passed on (`no-flush`), trimmed and zero-written blocks are
 /// given back. The finished outputs are synced and digested when they are written.
-fn blockdev(node: &str, path: &Utf8Path, format: &str, read_only: bool) -> String {
+pub(super) fn blockdev(node: &str, path: &Utf8Path, format: &str, read_only: bool) -> Value {
     let cache = json!({ "direct": false, "no-flush": true });
     let mut value = json!({
         "driver": format,
@@ -307,7 +315,7 @@ fn blockdev(node: &str, path: &Utf8Path, format: &str, read_only: bool) -> Strin
         value["discard"] = json!("unmap");
         value["detect-zeroes"] = json!("unmap");
     }
-    value.to_string()
+    value
 }
 
 #[cfg(test)]
@@ -352,6 +360,7 @@ mod tests {
         Wiring {
             qmp: "/r/qmp".into(),
             console: "/r/console.log".into(),
+            incoming: false,
         }
     }
 

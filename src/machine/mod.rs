@@ -7,6 +7,7 @@ pub mod accel;
 pub mod args;
 pub mod console;
 pub mod firmware;
+pub mod memory;
 pub mod payload;
 pub mod qemu;
 pub mod qmp;
@@ -62,6 +63,15 @@ impl Exit {
     }
 }
 
+/// How a machine is launched, beyond what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// QEMU is not ended by the kernel when this process dies (for guests that are kept).
+    pub survive: bool,
+    /// It waits for a [saved memory](memory::load) instead of starting.
+    pub incoming: bool,
+}
+
 /// A running QEMU.
 #[derive(Debug)]
 pub struct Machine {
@@ -69,6 +79,8 @@ pub struct Machine {
     pub qmp: Qmp,
     /// The serial console's file.
     pub console: Utf8PathBuf,
+    /// Where a socket for its memory can be made.
+    pub memory_socket: Utf8PathBuf,
     /// The loopback port that leads to the guest's SSH server.
     pub ssh_port: u16,
     pid: u32,
@@ -80,15 +92,13 @@ pub struct Machine {
 impl Machine {
     /// Starts QEMU; control socket, console and the variable store go to `folder`.
     ///
-    /// With `survive` set, QEMU is not ended by the kernel when this process dies (for guests that are kept).
-    ///
     /// # Errors
     /// [`FailureKind::Environment`] if QEMU can't be started or refuses its arguments, with its own words.
     pub async fn launch(
         qemu: &Qemu,
         spec: &MachineSpec,
         folder: &Utf8Path,
-        survive: bool,
+        Manner { survive, incoming }: Manner,
     ) -> Result<Self> {
         if let FirmwareFiles::Uefi { image, vars } = &spec.firmware
             && !vars.exists()
@@ -102,6 +112,7 @@ impl Machine {
         let wiring = Wiring {
             qmp: qmp_socket,
             console: folder.join("console.log"),
+            incoming,
         };
         // A socket left by a crashed QEMU would make the new one fail.
         let _ = std::fs::remove_file(&wiring.qmp);
@@ -173,6 +184,8 @@ impl Machine {
         Ok(Self {
             qmp,
             console: wiring.console,
+            // As long as the control socket's path.
+            memory_socket: wiring.qmp.with_file_name("mem.sock"),
             ssh_port,
             pid,
             exit,

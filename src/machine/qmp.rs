@@ -191,24 +191,23 @@ impl Qmp {
         }
     }
 
-    /// Puts a new overlay on a block node: what was written so far stays unchanged in the file beneath.
+    /// Puts an existing, empty overlay on a block node: what was written so far stays unchanged in the file beneath.
     ///
     /// # Errors
     /// See [`Qmp::execute`].
-    pub async fn snapshot(
+    pub async fn put_overlay(
         &self,
         node: &str,
         overlay: &Utf8Path,
         overlay_node: &str,
     ) -> Result<(), QmpError> {
+        let mut added = super::args::blockdev(overlay_node, overlay, "qcow2", false);
+        // Its backing file is the node that is already open, not what the header names.
+        added["backing"] = Value::Null;
+        self.execute("blockdev-add", added).await?;
         self.execute(
-            "blockdev-snapshot-sync",
-            json!({
-                "node-name": node,
-                "snapshot-file": overlay.as_str(),
-                "snapshot-node-name": overlay_node,
-                "format": "qcow2",
-            }),
+            "blockdev-snapshot",
+            json!({ "node": node, "overlay": overlay_node }),
         )
         .await
         .map(drop)

@@ -137,6 +137,9 @@ pub struct Boot {
     pub machine: String,
     /// QEMU's version.
     pub qemu: String,
+    /// Whether it went on from a saved memory instead of booting; never so in a test.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
     /// Seconds from QEMU's start to the login.
     pub seconds: f64,
 }

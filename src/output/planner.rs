@@ -80,7 +80,7 @@ pub struct Source {
     /// The top of the chain, a qcow2 overlay.
     pub disk: Utf8PathBuf,
     /// Where the chain's other files lie.
-    pub parent_folder: Utf8PathBuf,
+    pub folders: Vec<Utf8PathBuf>,
 }
 
 /// What the outputs became.
@@ -105,10 +105,11 @@ pub fn make(
     oci: &OciConfig,
     progress: &dyn Progress,
 ) -> Result<Made> {
-    // The chain may lead to the parent's folder, and nowhere else on this host.
-    let options = OpenOptions::new()
-        .format(Format::Qcow2)
-        .backing_root(&source.parent_folder);
+    // The chain may lead to these folders, and nowhere else on this host.
+    let options = source.folders.iter().fold(
+        OpenOptions::new().format(Format::Qcow2),
+        |options, folder| options.backing_root(folder),
+    );
     let reader = ovenbird_disk::open_with(source.disk.as_std_path(), &options)
         .or_failure(FailureKind::Output, || {
             format!("cannot open {}", source.disk)

@@ -66,6 +66,36 @@ pub async fn create_overlay(
         .map_err(|failure| failure.context(format!("cannot create {overlay}")))
 }
 
+/// Creates an empty qcow2 overlay of `size` bytes on a disk that a running machine has open, without opening it.
+///
+/// # Errors
+/// [`FailureKind::Environment`] with qemu-img's words.
+pub async fn create_overlay_unopened(
+    overlay: &Utf8Path,
+    backing: &Utf8Path,
+    size: u64,
+) -> Result<()> {
+    let arguments = [
+        "create",
+        "-q",
+        "-u",
+        "-f",
+        "qcow2",
+        "-o",
+        "lazy_refcounts=on",
+        "-F",
+        "qcow2",
+        "-b",
+        backing.as_str(),
+        overlay.as_str(),
+        &size.to_string(),
+    ];
+    run(&arguments)
+        .await
+        .map(drop)
+        .map_err(|failure| failure.context(format!("cannot create {overlay}")))
+}
+
 async fn run(arguments: &[&str]) -> Result<Vec<u8>> {
     let output = Command::new("qemu-img")
         .args(arguments)

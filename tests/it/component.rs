@@ -17,7 +17,6 @@ fn a_new_document_is_valid_and_runs_here() {
         .run(&[
             "component",
             "run",
-            "--documents",
             document.as_str(),
             "--phases",
             "build",
@@ -30,14 +29,7 @@ fn a_new_document_is_valid_and_runs_here() {
     assert_eq!(summary["executedStepCount"], 1);
     setup.file("bad.yml", "schemaVersion: 1.0\nphases:\n- name: build\n  steps:\n  - name: a\n    action: ExecuteBash\n    inputs: {commands: [exit 3]}\n");
     setup
-        .run(&[
-            "component",
-            "run",
-            "--documents",
-            "bad.yml",
-            "--log-directory",
-            "logs",
-        ])
+        .run(&["component", "run", "bad.yml", "--log-directory", "logs"])
         .expect(1);
     let schema = setup.run(&["component", "schema"]).expect(0).stdout;
     assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap()["$schema"].is_string());

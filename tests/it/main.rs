@@ -5,5 +5,7 @@ mod base;
 mod cli;
 mod component;
 mod failures;
+mod moto;
 mod outside;
 mod setup;
+mod trial;

@@ -201,6 +201,14 @@ pub fn find(folder: &Utf8Path, fits: &dyn Fn(&Utf8Path) -> bool) -> Vec<Utf8Path
     found
 }
 
+/// A program that `make setup` has installed beside the build if the system has none.
+pub fn tool_in(name: &str) -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("target/ovenbird-test/tools/bin")
+        .join(name);
+    if own.is_file() { own } else { name.into() }
+}
+
 /// Runs a tool and returns its standard output; it must succeed.
 #[track_caller]
 pub fn tool(program: &str, arguments: &[&str]) -> String {

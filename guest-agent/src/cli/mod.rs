@@ -1,5 +1,7 @@
 //! The command line, with the flags of the service's own runner.
 
+mod freeze;
+mod refresh;
 mod run;
 mod validate;
 
@@ -22,6 +24,10 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Check documents without running them.
     Validate(validate::ValidateArguments),
+    /// Hold the filesystems still for a snapshot: says `frozen`, and thaws at a line on standard input.
+    Freeze(freeze::FreezeArguments),
+    /// Renew clock, randomness and leases after the machine went on from a saved memory.
+    Refresh(refresh::RefreshArguments),
     /// Print a commented document to start from.
     New {
         /// Name of the document.
@@ -36,6 +42,8 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Validate(arguments) => validate::run(arguments),
+        Command::Freeze(arguments) => freeze::run(&arguments),
+        Command::Refresh(arguments) => refresh::run(&arguments),
         Command::New { name } => {
             print_line(ovenbird_component::skeleton(&name).trim_end());
             crate::EXIT_SUCCESS

@@ -163,6 +163,7 @@ fn order(arguments: RunArguments) -> Result<RunConfig, ConfigError> {
             .map(|path| DocumentEntry {
                 path,
                 parameters: Vec::new(),
+                carried_from: None,
             })
             .collect();
     }

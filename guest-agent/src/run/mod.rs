@@ -12,6 +12,7 @@ mod state;
 mod stream;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::config::{ConfigError, RunConfig};
 use crate::secrets::Masker;
 use engine::{Engine, Stop};
-use state::{State, StateStore};
+use state::{State, StateStore, StepState};
 
 /// How a run ended, or stopped.
 #[derive(Debug)]
@@ -86,7 +87,11 @@ pub fn run(config: &RunConfig, events: Option<EventStream>) -> Result<Outcome, R
     let resumed = found.is_some();
     let mut state = match found {
         Some(state) => state,
-        None => new_state(config)?,
+        None => {
+            let mut state = new_state(config)?;
+            state.carried = carried(config)?;
+            state
+        }
     };
     let masker = Masker::new(config.secrets.values().map(String::as_str));
     if let Some(secret) = &config.object_store.secret_access_key {
@@ -162,6 +167,9 @@ fn drive(
                 started.elapsed().as_secs_f64()
             ));
             engine.upload_logs();
+            if config.carry {
+                store.carry(&engine.state)?;
+            }
             // Removed last: a crash before this point goes through the end of the run again, which does no harm.
             store.remove()?;
             report.event(Event::RunFinished {
@@ -170,6 +178,23 @@ fn drive(
             Ok(Outcome::Finished(summary))
         }
     }
+}
+
+/// The steps that earlier runs, each of one document, have left for the documents of this one.
+fn carried(config: &RunConfig) -> Result<BTreeMap<String, StepState>, RunError> {
+    let mut carried = BTreeMap::new();
+    for (index, entry) in config.documents.iter().enumerate() {
+        let Some(folder) = &entry.carried_from else {
+            continue;
+        };
+        let steps = StateStore::new(Some(folder)).carried()?;
+        // There it was the first document.
+        carried.extend(steps.into_iter().filter_map(|(key, step)| {
+            let rest = key.strip_prefix("d0/")?;
+            Some((format!("d{index}/{rest}"), step))
+        }));
+    }
+    Ok(carried)
 }
 
 /// Makes the log folder and the state of a run that starts.

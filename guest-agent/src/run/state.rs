@@ -143,6 +143,9 @@ pub struct State {
     pub steps: BTreeMap<String, StepState>,
     /// Phases and documents by key.
     pub spans: BTreeMap<String, SpanState>,
+    /// Steps of earlier runs by the key that they would have in this one; for references only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried: BTreeMap<String, StepState>,
 }
 
 impl State {
@@ -165,6 +168,7 @@ impl State {
             started,
             steps: BTreeMap::new(),
             spans: BTreeMap::new(),
+            carried: BTreeMap::new(),
         }
     }
 
@@ -205,6 +209,8 @@ pub enum StateError {
 }
 
 const FILE: &str = "state.json";
+/// The steps that a finished run leaves for later ones.
+const CARRIED: &str = "carried.json";
 
 impl StateStore {
     /// A store in a folder, which is made when needed; without a folder nothing is kept.
@@ -246,28 +252,63 @@ impl StateStore {
         Ok(Some(state))
     }
 
+    /// The steps that finished runs have left here.
+    ///
+    /// # Errors
+    ///
+    /// When there are some that cannot be read or understood.
+    pub fn carried(&self) -> Result<BTreeMap<String, StepState>, StateError> {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(CARRIED)) else {
+            return Ok(BTreeMap::new());
+        };
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StateError::Damaged {
+                path,
+                reason: error.to_string(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(source) => Err(StateError::Io { path, source }),
+        }
+    }
+
+    /// Leaves the steps of a finished run for later ones, beside those of earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn carry(&self, state: &State) -> Result<(), StateError> {
+        let mut steps = self.carried()?;
+        steps.extend(state.steps.clone());
+        self.replace(CARRIED, &steps)
+    }
+
     /// Replaces the stored state.
     ///
     /// # Errors
     ///
     /// When it cannot be written; the earlier state is then still there.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
-        let (Some(folder), Some(path)) = (&self.folder, self.path()) else {
+        self.replace(FILE, state)
+    }
+
+    fn replace(&self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
+        let Some(folder) = &self.folder else {
             return Ok(());
         };
+        let path = folder.join(name);
         let write = || -> io::Result<()> {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)?;
-            let temporary = folder.join("state.json.new");
+            let temporary = folder.join(format!("{name}.new"));
             let mut file = std::fs::OpenOptions::new()
                 .create(true)
                 .write(true)
                 .truncate(true)
                 .mode(0o600)
                 .open(&temporary)?;
-            file.write_all(&serde_json::to_vec(state)?)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
             file.sync_data()?;
             std::fs::rename(&temporary, &path)?;
             std::fs::File::open(folder)?.sync_all()

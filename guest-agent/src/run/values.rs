@@ -162,6 +162,7 @@ impl StepValues<'_> {
             .state
             .steps
             .get(&key)
+            .or_else(|| self.state.carried.get(&key))
             .filter(|step| step.status.is_some())
         else {
             return Err(format!(

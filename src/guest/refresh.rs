@@ -1,0 +1,131 @@
+//! What a guest needs around a snapshot: its filesystems frozen before, and after a resume another time, other randomness
+//! and other keys.
+
+use std::time::{Duration, SystemTime};
+
+use rand::Rng as _;
+
+use super::agent::{GUEST_AGENT, as_root};
+use super::keys::BakeKeys;
+use super::seed::BAKE_USER;
+use super::ssh::{Session, SshError, Talk};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+
+/// The guest thaws itself after so many of its own seconds. Short, since a resumed guest finds itself frozen, with nobody
+/// to thaw it; the host needs milliseconds to stop the machine.
+const FREEZE_SECONDS: &str = "2";
+/// Freezing writes out what is dirty; after a large installation that is a lot.
+const FREEZE_BOUND: Duration = Duration::from_secs(120);
+/// Bytes of randomness for the guest's kernel; its pool holds 256 bits.
+const ENTROPY: usize = 64;
+
+/// A guest whose filesystems are frozen; it thaws by itself if this is lost.
+pub struct Frozen {
+    talk: Talk,
+}
+
+/// Freezes the filesystems that stand on disks.
+///
+/// # Errors
+/// [`FailureKind::Guest`] if it can't be done.
+pub async fn freeze(session: &Session) -> Result<Frozen> {
+    let command = as_root(&format!("exec {GUEST_AGENT} freeze --for {FREEZE_SECONDS}"));
+    let freezing = async {
+        let mut talk = session.talk(&command).await?;
+        let line = talk.hear().await?;
+        Ok::<_, SshError>((talk, line))
+    };
+    let (talk, line) = tokio::time::timeout(FREEZE_BOUND, freezing)
+        .await
+        .map_err(|_| {
+            Failure::guest(format!(
+                "the guest did not freeze its filesystems within {} s",
+                FREEZE_BOUND.as_secs()
+            ))
+        })?
+        .or_failure(FailureKind::Guest, || {
+            "cannot freeze the guest's filesystems".into()
+        })?;
+    match line {
+        Some(line) if line.contains("frozen") => Ok(Frozen { talk }),
+        other => Err(Failure::guest("cannot freeze the guest's filesystems")
+            .with_details(other.unwrap_or_else(|| "the agent ended".into()))),
+    }
+}
+
+impl Frozen {
+    /// Thaws them.
+    ///
+    /// # Errors
+    /// [`FailureKind::Guest`] if the guest does not answer.
+    pub async fn thaw(mut self) -> Result<()> {
+        let thawing = async {
+            // It may have thawed by itself: then nobody listens any more.
+            let _ = self.talk.say("thaw").await;
+            self.talk.hear().await
+        };
+        match tokio::time::timeout(FREEZE_BOUND, thawing).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                Err(Failure::guest("lost the guest while it thawed").caused_by(error))
+            }
+            Err(_) => Err(Failure::guest(
+                "the guest does not answer after its snapshot",
+            )),
+        }
+    }
+}
+
+/// Makes a resumed guest another one: time, randomness, lease, then the host key and the key that lets us in.
+///
+/// # Errors
+/// [`FailureKind::Guest`] if one of it fails: nothing may run in a guest that shares its randomness with another.
+pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    let mut entropy = [0; ENTROPY];
+    rand::rng().fill_bytes(&mut entropy);
+    let command = format!("exec {GUEST_AGENT} refresh --time {now} --entropy-stdin");
+    run(
+        session,
+        "renewing the guest's time and randomness",
+        &command,
+        &entropy,
+    )
+    .await?;
+    // Through the pipe: arguments can be read by every process of the guest.
+    let script = format!(
+        "set -e\numask 077\n\
+         rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub\n\
+         cat > /etc/ssh/ssh_host_ed25519_key << 'END'\n{}END\n\
+         cat > /etc/ssh/ssh_host_ed25519_key.pub << 'END'\n{}\nEND\n\
+         chmod 644 /etc/ssh/ssh_host_ed25519_key.pub\n\
+         home=$(getent passwd {BAKE_USER} | cut -d: -f6)\n\
+         cat > \"$home/.ssh/authorized_keys\" << 'END'\n{}\nEND\n\
+         systemctl reload ssh 2>/dev/null || systemctl reload sshd 2>/dev/null || kill -HUP \"$(cat /run/sshd.pid)\"\n",
+        keys.host_private()?,
+        keys.host_public()?,
+        keys.authorized_key()?,
+    );
+    run(
+        session,
+        "renewing the guest's keys",
+        "exec sh",
+        script.as_bytes(),
+    )
+    .await
+}
+
+async fn run(session: &Session, what: &str, command: &str, stdin: &[u8]) -> Result<()> {
+    let output = session
+        .run(&as_root(command), stdin, 64 * 1024)
+        .await
+        .or_failure(FailureKind::Guest, || format!("{what}: lost the guest"))?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(Failure::guest(format!("{what} failed"))
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
