@@ -90,7 +90,10 @@ pub fn select(policy: &LifecyclePolicy, images: &[Candidate], now: Timestamp) ->
     let mut names: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
     // Containers have images of their own, which are not among these.
     if policy.resource_type == ResourceType::AmiImage {
-        for image in images.iter().filter(|image| is_about(&policy.resource_selection, image)) {
+        for image in images
+            .iter()
+            .filter(|image| is_about(&policy.resource_selection, image))
+        {
             names.entry(&image.slug).or_default().push(image);
         }
     }

@@ -97,7 +97,11 @@ fn months_end_with_their_last_day() {
         web(),
     );
     let images = [available("web/1.0.0/1", "2026-02-28")];
-    let at = |now: &str| select(&rule, &images, now.parse().unwrap())[0].action.is_some();
+    let at = |now: &str| {
+        select(&rule, &images, now.parse().unwrap())[0]
+            .action
+            .is_some()
+    };
     // A month before 31 March is 28 February.
     assert!(at("2026-03-31T12:00:00Z"));
     assert!(at("2026-03-28T12:00:00Z"));
@@ -204,7 +208,12 @@ fn tags_select_and_exclude() {
         tagged("a/1.0.0/3", "2026-01-03", &[("keep", "no")]),
         tagged("a/1.0.0/4", "2026-01-04", &[("pinned", "1")]),
         tagged("a/1.0.0/5", "2026-01-05", &[]),
-        image("a/1.0.0/6", "2026-01-06", Condition::Available, &[("team", "web")]),
+        image(
+            "a/1.0.0/6",
+            "2026-01-06",
+            Condition::Available,
+            &[("team", "web")],
+        ),
     ];
     insta::assert_snapshot!(decisions(&rule, &images), @"
     a/1.0.0/1 DELETE: 4 newer of its name, 1 are kept

@@ -12,8 +12,8 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
 
 pub use cron::Cron;
 pub use error::ScheduleError;
@@ -103,6 +103,23 @@ impl Schedule {
         until: Timestamp,
         anchor: Timestamp,
     ) -> Option<Timestamp> {
+        // A dense schedule shows itself in a short time before the end, and need not be walked from the beginning.
+        for hours in [1, 24, 40 * 24, 370 * 24] {
+            let Ok(start) = until.checked_sub(SignedDuration::from_hours(hours)) else {
+                break;
+            };
+            if start <= after {
+                break;
+            }
+            let last = self.last_of(start, until, anchor);
+            if last.is_some() {
+                return last;
+            }
+        }
+        self.last_of(after, until, anchor)
+    }
+
+    fn last_of(&self, after: Timestamp, until: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
         self.upcoming(after, anchor)
             .take_while(|instant| *instant <= until)
             .last()

@@ -408,7 +408,9 @@ impl Store {
     pub fn running_runs(&self) -> Result<Vec<PipelineRun>> {
         self.read(|connection| {
             connection
-                .prepare(&format!("SELECT {RUN} FROM pipeline_run WHERE outcome = 'RUNNING' ORDER BY id"))?
+                .prepare(&format!(
+                    "SELECT {RUN} FROM pipeline_run WHERE outcome = 'RUNNING' ORDER BY id"
+                ))?
                 .query_map([], run_of)?
                 .collect()
         })
@@ -484,7 +486,7 @@ fn word<T: FromStr<Err = String>>(row: &Row<'_>, column: usize) -> rusqlite::Res
         })
 }
 
-fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     row.get::<_, Option<i64>>(column)?
         .map(|seconds| {
             Timestamp::from_second(seconds).map_err(|error| {
@@ -498,7 +500,7 @@ fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timest
         .transpose()
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     optional_time(row, column)?.ok_or(rusqlite::Error::InvalidColumnType(
         column,
         "time".into(),
