@@ -161,6 +161,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         parent: format!("{}/{}", plan.parent.name, plan.parent.version),
         recipe: plan.recipe.to_string(),
         folder: plan.destination.clone(),
+        ..NewImage::default()
     })?;
     std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
         format!("cannot create {}", image.logs)
