@@ -47,6 +47,8 @@ pub(super) struct Stand {
     pub layers: Vec<Layer>,
     /// Whether every component's layer is among them.
     pub complete: bool,
+    /// Seconds since the bake began.
+    pub at: f64,
 }
 
 /// A layer that is going to be made.
@@ -83,7 +85,7 @@ impl BuildStage<'_, '_> {
             Err(failure) => Err(failure),
         };
         if let Some(cache) = self.cache {
-            cache.remember(self.plan, &layers);
+            cache.remember(self.plan, &layers, None);
         }
         let disk = applied?;
         fetched?;
@@ -91,6 +93,7 @@ impl BuildStage<'_, '_> {
             disk,
             started,
             complete: complete && self.cache.is_some(),
+            at: self.recorder.seconds(),
             layers,
         })
     }

@@ -15,6 +15,9 @@ use crate::layers::{Inputs, Layer, LayerId, LayerKey, Lookup, Shelf};
 use crate::machine::Boot;
 use crate::output::manifest::Manifest;
 
+/// Room for layers; beyond it the longest unused go.
+pub const LAYER_LIMIT: u64 = 20 << 30;
+
 /// The name of the first layer: the parent, booted once, with the agent in place.
 pub const BOOT: &str = "boot";
 
@@ -63,8 +66,23 @@ pub struct Walk {
 
 /// What a recipe was made from the last time.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Remembered(Vec<(String, Inputs)>);
+#[serde(rename_all = "camelCase", default)]
+struct Remembered {
+    layers: Vec<Made>,
+    /// Seconds of everything but the layers: clean-up, outputs, tests.
+    rest: Option<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Made {
+    name: String,
+    inputs: Inputs,
+    seconds: f64,
+}
+
+/// A guest that goes on from its memory is there after so many seconds, as a forecast.
+const RESUME_SECONDS: f64 = 5.0;
 
 /// A finished image by what it was made from.
 #[derive(Debug, Serialize, Deserialize)]
@@ -139,16 +157,24 @@ impl Cache {
     }
 
     /// Remembers what this bake's layers were made from, for the explanations of the next one.
-    pub fn remember(&self, plan: &BakePlan, layers: &[Layer]) {
+    /// `rest` are the seconds of what comes after the layers, where it is known.
+    pub fn remember(&self, plan: &BakePlan, layers: &[Layer], rest: Option<f64>) {
         let path = self.recipe_file(plan);
-        let layers = layers
+        let mut remembered = self.remembered(plan);
+        remembered.layers = layers
             .iter()
-            .map(|layer| (layer.record().name.clone(), layer.record().inputs.clone()))
+            .map(|layer| layer.record())
+            .map(|record| Made {
+                name: record.name.clone(),
+                inputs: record.inputs.clone(),
+                seconds: record.seconds,
+            })
             .collect();
+        if let Some(rest) = rest {
+            remembered.rest = Some(rest);
+        }
         // Only explanations get worse if this fails.
-        if let (Some(folder), Ok(text)) =
-            (path.parent(), serde_json::to_string(&Remembered(layers)))
-        {
+        if let (Some(folder), Ok(text)) = (path.parent(), serde_json::to_string(&remembered)) {
             let _ = std::fs::create_dir_all(folder);
             let _ = std::fs::write(&path, text);
         }
@@ -201,6 +227,31 @@ impl Cache {
         write().or_failure(FailureKind::Environment, || format!("cannot write {path}"))
     }
 
+    /// How long a build would take, judged by the last one; `None` if that is not known.
+    pub fn expected_seconds(&self, plan: &BakePlan, walk: &Walk) -> Option<f64> {
+        let remembered = self.remembered(plan);
+        let missing = &walk.wanted[walk.found.len()..];
+        let mut seconds = remembered.rest?;
+        if !walk.found.is_empty() {
+            seconds += RESUME_SECONDS;
+        }
+        for wanted in missing {
+            let made = remembered
+                .layers
+                .iter()
+                .find(|made| made.name == wanted.name)?;
+            seconds += made.seconds;
+        }
+        Some(seconds)
+    }
+
+    fn remembered(&self, plan: &BakePlan) -> Remembered {
+        std::fs::read(self.recipe_file(plan))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
     fn recipe_file(&self, plan: &BakePlan) -> Utf8PathBuf {
         self.folder
             .join("recipes")
@@ -224,18 +275,15 @@ impl Cache {
 
     /// Why a layer is not there, by comparing with the last bake of the recipe.
     fn explain(&self, plan: &BakePlan, name: &str, inputs: &Inputs) -> String {
-        let remembered: Remembered = std::fs::read(self.recipe_file(plan))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
-        if remembered.0.is_empty() {
+        let remembered = self.remembered(plan);
+        if remembered.layers.is_empty() {
             return "never made".into();
         }
         let same: Vec<&Inputs> = remembered
-            .0
+            .layers
             .iter()
-            .filter(|(known, _)| known == name)
-            .map(|(_, inputs)| inputs)
+            .filter(|made| made.name == name)
+            .map(|made| &made.inputs)
             .collect();
         let Some(nearest) = same
             .iter()

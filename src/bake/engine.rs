@@ -5,7 +5,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::build_stage::BuildStage;
+use super::build_stage::{BuildStage, Stand};
 use super::cache::Cache;
 use super::components::{self, Order};
 use super::copy_progress::CopyProgress;
@@ -21,7 +21,6 @@ use crate::events::{Event, Events, StepKind};
 use crate::guest::ladder::Rung;
 use crate::guest::seed::{BAKE_USER, Purpose};
 use crate::guest::{Guest, agent};
-use crate::layers::Layer;
 use crate::machine::{Boot, DiskBus, Host};
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
@@ -149,11 +148,8 @@ struct Bake<'a> {
 
 /// What the build guest told before it was stopped.
 struct Built {
-    disk: Utf8PathBuf,
-    /// What the disk stands on, held until the outputs are written.
-    layers: Vec<Layer>,
-    /// Whether every component has its layer.
-    complete: bool,
+    /// Where it stood in the end; its layers are held until the outputs are written.
+    stand: Stand,
     os: manifest::OsRelease,
     packages: Vec<manifest::Package>,
     sanitised: Vec<manifest::SanitiseResult>,
@@ -173,9 +169,7 @@ impl Bake<'_> {
             boots.extend(self.tests(staging.folder(), provisions).await?);
         }
         self.recorder.state("DISTRIBUTING", None)?;
-        let top = built.layers.last().map(|layer| layer.record().id.clone());
-        let top = top.filter(|_| built.complete);
-        let manifest = self.manifest(built, made, boots);
+        let manifest = self.manifest(&built, made, boots);
         let recorder = self.recorder;
         let target = &self.identity.target;
         let folder = recorder
@@ -188,14 +182,22 @@ impl Bake<'_> {
                 Ok((folder, detail))
             })
             .await?;
-        if let (Some(cache), Some(top)) = (&self.options.cache, top) {
-            let image = format!(
-                "{}/{}/{}",
-                self.plan.name, self.plan.version, self.identity.build
-            );
-            cache.keep_finished(self.plan, &top, &image, &folder)?;
+        if let Some(cache) = &self.options.cache {
+            self.remember(cache, &built.stand, &folder)?;
         }
         Ok(Finished { folder, manifest })
+    }
+
+    /// Remembers for the next build what this one was made from, and how long it took.
+    fn remember(&self, cache: &Cache, stand: &Stand, folder: &Utf8Path) -> Result<()> {
+        let plan = self.plan;
+        let rest = self.recorder.seconds() - stand.at;
+        cache.remember(plan, &stand.layers, Some(rest));
+        let Some(top) = stand.layers.last().filter(|_| stand.complete) else {
+            return Ok(());
+        };
+        let image = format!("{}/{}/{}", plan.name, plan.version, self.identity.build);
+        cache.keep_finished(plan, &top.record().id, &image, folder)
     }
 
     async fn build(&mut self, provisions: &Provisions) -> Result<Built> {
@@ -246,13 +248,11 @@ impl Bake<'_> {
             })
             .await?;
         Ok(Built {
-            disk: stand.disk,
-            layers: stand.layers,
-            complete: stand.complete,
+            boot: evidence("build", None, &stand.started),
+            stand,
             os,
             packages,
             sanitised,
-            boot: evidence("build", None, stand.started),
         })
     }
 
@@ -285,7 +285,7 @@ impl Bake<'_> {
             folders.push(cache.shelf().root().to_owned());
         }
         let source = Source {
-            disk: built.disk.clone(),
+            disk: built.stand.disk.clone(),
             folders,
         };
         let names: Vec<&str> = outputs
@@ -378,7 +378,7 @@ impl Bake<'_> {
                         "{output} on {bus} by {}: up after {:.1} s",
                         test.firmware, started.seconds
                     );
-                    Ok((evidence("test", Some(output), started), detail))
+                    Ok((evidence("test", Some(output), &started), detail))
                 },
             )
             .await?;
@@ -422,7 +422,7 @@ impl Bake<'_> {
         Ok(boot)
     }
 
-    fn manifest(&self, built: Built, made: Made, boots: Vec<manifest::Boot>) -> Manifest {
+    fn manifest(&self, built: &Built, made: Made, boots: Vec<manifest::Boot>) -> Manifest {
         let plan = self.plan;
         Manifest {
             manifest_version: manifest::VERSION,
@@ -450,9 +450,9 @@ impl Bake<'_> {
                     parameters: component.parameters.clone(),
                 })
                 .collect(),
-            os: built.os,
-            packages: built.packages,
-            sanitised: built.sanitised,
+            os: built.os.clone(),
+            packages: built.packages.clone(),
+            sanitised: built.sanitised.clone(),
             virtual_size: made.virtual_size,
             disk_digest: made.disk_digest,
             boots,
@@ -477,7 +477,7 @@ pub(super) async fn bootstrap(
     Ok(((), version))
 }
 
-fn evidence(purpose: &str, output: Option<OutputFormat>, started: Started) -> manifest::Boot {
+fn evidence(purpose: &str, output: Option<OutputFormat>, started: &Started) -> manifest::Boot {
     manifest::Boot {
         purpose: purpose.into(),
         output,
@@ -485,7 +485,7 @@ fn evidence(purpose: &str, output: Option<OutputFormat>, started: Started) -> ma
         disk: bus_name(started.bus).into(),
         accelerator: started.accelerator,
         machine: started.machine.into(),
-        qemu: started.qemu,
+        qemu: started.qemu.clone(),
         resumed: started.resumed,
         seconds: started.seconds,
     }

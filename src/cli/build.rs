@@ -1,51 +1,31 @@
 //! `ovenbird build RECIPE`
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
-use crate::bake::cache::Cache;
-use crate::bake::provisions::Provisions;
-use crate::bake::resolve::{self, Overrides};
+use super::prepare::{Prepared, RecipeArgs};
+use crate::bake::cache::{Cache, LAYER_LIMIT};
 use crate::bake::{self, Identity, OnError, Options, run_folder};
-use crate::catalog;
-use crate::documents::{Body, load};
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
 use crate::store::{ImageLedger, NewImage, Store};
 
-/// Room for layers; beyond it the longest unused go.
-const LAYER_LIMIT: u64 = 20 << 30;
-
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The recipe's file
-    recipe: Utf8PathBuf,
-    /// Folder for the finished image (it must not exist yet); default: below the home
-    #[arg(short, long, value_name = "DIR")]
-    destination: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// What to do with the guest if the bake fails
     #[arg(long, value_enum, default_value_t = OnErrorArg::Cleanup, value_name = "WHAT")]
     on_error: OnErrorArg,
     /// Use this accelerator instead of the one that the probe finds: kvm, hvf or tcg
     #[arg(long, value_name = "NAME")]
     accel: Option<Accelerator>,
-    /// Virtual CPUs of the guest
-    #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
-    /// Memory of the guest in MiB
-    #[arg(long, value_name = "MIB")]
-    memory: Option<u32>,
-    /// Do not boot and test the finished image
-    #[arg(long)]
-    no_tests: bool,
     /// Do everything anew: use no layer of an earlier build, and keep none
     #[arg(long)]
     no_cache: bool,
@@ -55,9 +35,6 @@ pub struct Args {
     /// For what will be shipped: the build guest is always booted, never resumed
     #[arg(long, conflicts_with = "warm")]
     release: bool,
-    /// Also look for components in this folder (may be given several times)
-    #[arg(long = "components", value_name = "DIR")]
-    component_folders: Vec<Utf8PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -99,46 +76,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             .printer
             .warn(format!("cleared what the dead build of {image} had left"));
     }
-    let (mut documents, diagnostics) = load(&args.recipe, &BTreeMap::new());
-    let invalid = || {
-        Failure::config(format!(
-            "{} is not a valid recipe ({})",
-            args.recipe,
-            diagnostics.counts()
-        ))
-        .with_details(diagnostics.render())
-    };
-    if diagnostics.has_errors() {
-        return Err(invalid());
-    }
-    documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
-    let [document] = &documents[..] else {
-        return Err(Failure::config(format!(
-            "{} holds {} image recipes",
-            args.recipe,
-            documents.len()
-        ))
-        .with_hint("name a file with one document of `kind: ImageRecipe`"));
-    };
-    let Body::ImageRecipe(recipe) = &document.body else {
-        return Err(invalid());
-    };
-    if !diagnostics.is_empty() {
-        session.printer.warn(diagnostics.render());
-    }
-    let parent = recipe
-        .parent()
-        .map_err(|complaint| Failure::config(complaint.message))?;
-    let base = catalog::resolve(home.path(), &parent.to_string())?;
-    let overrides = Overrides {
-        destination: args.destination,
-        cpus: args.cpus,
-        memory_mib: args.memory,
-        no_tests: args.no_tests,
-        component_folders: args.component_folders,
-    };
-    let plan = resolve::plan(document, recipe, &base, &overrides)?;
-    let provisions = Provisions::gather(&plan.components).await?;
+    let Prepared { plan, provisions } = Prepared::new(&args.recipe, session).await?;
     let cache = (!args.no_cache).then(|| Cache::new(&home.cache()));
     if let Some(cache) = &cache {
         let walk = cache.walk(&plan, &provisions)?;

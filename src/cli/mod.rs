@@ -11,6 +11,8 @@ pub mod image;
 pub mod lifecycle;
 pub mod logs;
 pub mod pipeline;
+pub mod plan;
+pub mod prepare;
 pub mod printer;
 pub mod scheduler;
 pub mod ssh;
@@ -60,6 +62,8 @@ pub struct Global {
 enum Verb {
     /// Bake an image from a recipe
     Build(build::Args),
+    /// Say what a build would do: what is kept from before, what is made anew, and why
+    Plan(plan::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check recipes and component documents without baking
@@ -138,6 +142,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     let home = cli.global.home;
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
+        Verb::Plan(args) => plan::run(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),

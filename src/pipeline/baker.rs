@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use tokio_util::sync::CancellationToken;
 
-use crate::bake::cache::Cache;
+use crate::bake::cache::{Cache, LAYER_LIMIT};
 use crate::bake::provisions::Provisions;
 use crate::bake::recorder::Ledger;
 use crate::bake::{self, BakePlan, Identity, OnError, Options};
@@ -67,7 +67,7 @@ impl Baker for LocalBaker {
             cache: Some(Cache::new(&self.cache)),
             warm: true,
         };
-        bake::bake(
+        let baked = bake::bake(
             &order.plan,
             &provisions,
             &host,
@@ -76,7 +76,10 @@ impl Baker for LocalBaker {
             order.events,
             order.ledger,
         )
-        .await
-        .map(drop)
+        .await;
+        if let Some(cache) = &options.cache {
+            cache.shelf().collect(LAYER_LIMIT, false)?;
+        }
+        baked.map(drop)
     }
 }

@@ -5,6 +5,7 @@ mod base;
 mod cli;
 mod component;
 mod failures;
+mod layers;
 mod moto;
 mod outside;
 mod setup;

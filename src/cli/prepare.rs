@@ -1,0 +1,94 @@
+//! From what was typed to a plan: the part that `build` and `plan` share.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+
+use super::Session;
+use crate::bake::BakePlan;
+use crate::bake::provisions::Provisions;
+use crate::bake::resolve::{self, Overrides};
+use crate::catalog;
+use crate::documents::{Body, load};
+use crate::error::{Failure, Result};
+
+/// Which recipe, and what is overruled.
+#[derive(Debug, clap::Args)]
+pub struct RecipeArgs {
+    /// The recipe's file
+    pub recipe: Utf8PathBuf,
+    /// Folder for the finished image (it must not exist yet); default: below the home
+    #[arg(short, long, value_name = "DIR")]
+    pub destination: Option<Utf8PathBuf>,
+    /// Virtual CPUs of the guest
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// Memory of the guest in MiB
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u32>,
+    /// Do not boot and test the finished image
+    #[arg(long)]
+    pub no_tests: bool,
+    /// Also look for components in this folder (may be given several times)
+    #[arg(long = "components", value_name = "DIR")]
+    pub component_folders: Vec<Utf8PathBuf>,
+}
+
+/// A recipe, resolved.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What would be done.
+    pub plan: BakePlan,
+    /// What the components get from the host.
+    pub provisions: Provisions,
+}
+
+impl Prepared {
+    /// Reads and resolves the recipe.
+    ///
+    /// # Errors
+    /// What is wrong with the recipe, its components, its parent, or the values that it refers to.
+    pub async fn new(args: &RecipeArgs, session: &Session) -> Result<Self> {
+        let (mut documents, diagnostics) = load(&args.recipe, &BTreeMap::new());
+        let invalid = || {
+            Failure::config(format!(
+                "{} is not a valid recipe ({})",
+                args.recipe,
+                diagnostics.counts()
+            ))
+            .with_details(diagnostics.render())
+        };
+        if diagnostics.has_errors() {
+            return Err(invalid());
+        }
+        documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
+        let [document] = &documents[..] else {
+            return Err(Failure::config(format!(
+                "{} holds {} image recipes",
+                args.recipe,
+                documents.len()
+            ))
+            .with_hint("name a file with one document of `kind: ImageRecipe`"));
+        };
+        let Body::ImageRecipe(recipe) = &document.body else {
+            return Err(invalid());
+        };
+        if !diagnostics.is_empty() {
+            session.printer.warn(diagnostics.render());
+        }
+        let parent = recipe
+            .parent()
+            .map_err(|complaint| Failure::config(complaint.message))?;
+        let base = catalog::resolve(session.home.path(), &parent.to_string())?;
+        let overrides = Overrides {
+            destination: args.destination.clone(),
+            cpus: args.cpus,
+            memory_mib: args.memory,
+            no_tests: args.no_tests,
+            component_folders: args.component_folders.clone(),
+        };
+        let plan = resolve::plan(document, recipe, &base, &overrides)?;
+        let provisions = Provisions::gather(&plan.components).await?;
+        Ok(Self { plan, provisions })
+    }
+}
