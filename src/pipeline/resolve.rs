@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{BakePlan, OnError};
-use crate::catalog;
+use crate::catalog::{self, BaseImage};
 use crate::documents::infrastructure::Notification;
 use crate::documents::pipeline::StartCondition;
 use crate::documents::{Body, ImagePipeline, InfrastructureConfiguration, Kind};
@@ -109,6 +109,8 @@ pub fn find(store: &Store, name: &str) -> Result<Pipeline> {
 pub struct Resolved {
     /// What to bake.
     pub plan: BakePlan,
+    /// The parent image; it can't be removed while this lives.
+    pub base: BaseImage,
     /// The recipe on record.
     pub recipe: ResourceRecord,
     /// The infrastructure configuration on record.
@@ -205,6 +207,7 @@ pub fn resolve(store: &Store, home: &Home, pipeline: &Pipeline) -> Result<Resolv
     plan.tags.extend(document.image_tags.clone());
     Ok(Resolved {
         plan,
+        base,
         recipe: recipe_record,
         accelerator: configuration.local.accelerator,
         on_error: on_error(configuration),

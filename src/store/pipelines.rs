@@ -507,3 +507,7 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
         rusqlite::types::Type::Null,
     ))
 }
+
+#[cfg(test)]
+#[path = "pipelines_tests.rs"]
+mod tests;
