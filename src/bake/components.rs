@@ -427,6 +427,7 @@ mod tests {
         PlannedComponent {
             name: name.into(),
             version: None,
+            arn: None,
             path: "x.yml".into(),
             text: String::new(),
             sha256: String::new(),

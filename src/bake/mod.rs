@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod kernel;
 pub mod plan;
 pub mod provisions;
+pub mod record;
 pub mod recorder;
 pub mod resolve;
 pub mod run_folder;

@@ -102,7 +102,11 @@ pub async fn dev(args: DevArgs, session: &Session) -> Result<ExitCode> {
     let cancel = cancel_on_signal();
     let printer = session.printer;
     loop {
-        let mut watched = vec![args.recipe.recipe.clone()];
+        let mut watched: Vec<Utf8PathBuf> = Vec::new();
+        // A recipe of the store does not change under our hands.
+        if camino::Utf8Path::new(&args.recipe.recipe).exists() {
+            watched.push(args.recipe.recipe.clone().into());
+        }
         let prepared = Prepared::new(&args.recipe, session).await;
         let result = match &prepared {
             Err(failure) => {

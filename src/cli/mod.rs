@@ -9,10 +9,13 @@ pub mod dev;
 pub mod disk;
 pub mod doctor;
 pub mod image;
+pub mod lifecycle;
 pub mod logs;
+pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
+pub mod scheduler;
 pub mod schema;
 pub mod ssh;
 pub mod validate;
@@ -81,6 +84,12 @@ enum Verb {
     Disk(disk::Args),
     /// Look at finished images and past builds
     Image(image::Args),
+    /// Run pipelines, look at them, and switch their schedules on and off
+    Pipeline(pipeline::Args),
+    /// Run pipelines when their time comes, until stopped
+    Scheduler(scheduler::Args),
+    /// Deprecate, disable and delete old images as policies say
+    Lifecycle(lifecycle::Args),
     /// Log in to the guest of a build that runs or was kept
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
@@ -147,6 +156,9 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),
+        Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
+        Verb::Scheduler(args) => scheduler::run(&args, &open(home)?).await,
+        Verb::Lifecycle(args) => lifecycle::run(args, &open(home)?),
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),

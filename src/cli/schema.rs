@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
 use serde_json::Value;
 

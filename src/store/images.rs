@@ -457,8 +457,16 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Environment`] if the store can't be written.
     pub fn forget_image(&self, image: &ImageRecord) -> Result<()> {
-        self.write(|transaction| transaction.execute("DELETE FROM image WHERE id = ?1", [image.id]))
-            .map(drop)
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM image WHERE id = ?1", [image.id])?;
+            // Texts that no other image was made from.
+            transaction.execute(
+                "DELETE FROM component_text WHERE NOT EXISTS \
+                 (SELECT 1 FROM image_input WHERE image_input.digest = component_text.digest)",
+                [],
+            )
+        })
+        .map(drop)
     }
 
     /// Marks images whose builder died; returns them.

@@ -65,8 +65,11 @@ pub struct ImageInput {
     pub source: Option<String>,
     /// SHA-256.
     pub digest: Option<String>,
-    /// A component's parameters and document, the whole of a configuration.
+    /// A component's parameters, the whole of a configuration.
     pub detail: Value,
+    /// A component's document.
+    #[serde(skip)]
+    pub text: Option<String>,
 }
 
 impl ImageInput {
@@ -110,6 +113,13 @@ pub(super) fn insert(
             input.digest,
             input.detail.to_string(),
         ])?;
+        if let (Some(digest), Some(text)) = (&input.digest, &input.text) {
+            transaction
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO component_text (digest, text) VALUES (?1, ?2)",
+                )?
+                .execute(params![digest, text])?;
+        }
     }
     Ok(())
 }
@@ -117,7 +127,8 @@ pub(super) fn insert(
 fn inputs(connection: &Connection, image: i64) -> rusqlite::Result<Vec<ImageInput>> {
     connection
         .prepare_cached(
-            "SELECT role, name, version, arn, source, digest, detail FROM image_input WHERE image = ?1 ORDER BY position",
+            "SELECT role, name, version, arn, source, image_input.digest, detail, text FROM image_input \
+             LEFT JOIN component_text USING (digest) WHERE image = ?1 ORDER BY position",
         )?
         .query_map([image], |row| {
             let word: String = row.get(0)?;
@@ -140,6 +151,7 @@ fn inputs(connection: &Connection, image: i64) -> rusqlite::Result<Vec<ImageInpu
                 source: row.get(4)?,
                 digest: row.get(5)?,
                 detail: serde_json::from_str(&detail).unwrap_or_default(),
+                text: row.get(7)?,
             })
         })?
         .collect()

@@ -59,7 +59,14 @@ CREATE TABLE image_tag (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX image_tag_key ON image_tag (key, value);
 
--- What an image was made from, resolved. The texts are kept, so that a build can be repeated when the store has moved on.
+-- The texts of component documents that images were made from, so that a build can be repeated when files and store have
+-- moved on.
+CREATE TABLE component_text (
+    digest    TEXT PRIMARY KEY,        -- SHA-256
+    text      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What an image was made from, resolved.
 CREATE TABLE image_input (
     image     INTEGER NOT NULL REFERENCES image (id) ON DELETE CASCADE,
     position  INTEGER NOT NULL,
@@ -73,6 +80,7 @@ CREATE TABLE image_input (
     PRIMARY KEY (image, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX image_input_arn ON image_input (arn);
+CREATE INDEX image_input_digest ON image_input (digest);
 
 ALTER TABLE image ADD COLUMN platform TEXT NOT NULL DEFAULT 'Linux';
 ALTER TABLE image ADD COLUMN architecture TEXT;
