@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
 use serde_json::Value;
 
@@ -78,6 +77,8 @@ fn of(subject: Option<Subject>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
