@@ -374,7 +374,7 @@ fn fetches_unpinned(step: &Step) -> bool {
     match step.action {
         Action::UpdateOS | Action::S3Download => true,
         Action::WebDownload => match &step.inputs {
-            Input::List(items) => !items.iter().all(|item| has_checksum(item)),
+            Input::List(items) => !items.iter().all(has_checksum),
             other => !has_checksum(other),
         },
         _ => false,

@@ -77,6 +77,8 @@ fn of(subject: Option<Subject>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]

@@ -11,8 +11,7 @@ use ovenbird_component::source::{
 use super::graph::Edges;
 use super::{PREFIX, kind_of, parameters, stand_in, text};
 use crate::documents::Kind;
-use crate::documents::arn::{self, Arn, Place, ResourceType, WorkflowType};
-use crate::documents::version::VersionSpec;
+use crate::documents::arn::Arn;
 
 /// A problem that has been reported already.
 #[derive(Debug)]
@@ -77,7 +76,7 @@ pub struct Evaluator<'r, 't> {
     pub(super) reading: &'r Reading<'r>,
     pub(super) scope: &'r Scope<'t>,
     conditions: RefCell<BTreeMap<String, bool>>,
-    visiting: RefCell<Vec<String>>,
+    pub(super) visiting: RefCell<Vec<String>>,
     current: RefCell<String>,
     edges: RefCell<Edges>,
 }
@@ -432,106 +431,6 @@ impl<'r, 't> Evaluator<'r, 't> {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         }
         self.reading.report(diagnostic);
-    }
-
-    /// The local names of resources are made of their properties, which may refer to others.
-    fn property(
-        &self,
-        id: &str,
-        properties: Option<&Mapping>,
-        key: &str,
-    ) -> Result<Option<String>, Reported> {
-        let Some(entry) = properties.and_then(|properties| properties.entry(key)) else {
-            return Ok(None);
-        };
-        let mark = format!("{id}.{key}");
-        if self.visiting.borrow().contains(&mark) {
-            let mut path = self.visiting.borrow().clone();
-            path.push(mark);
-            return self.fault(
-                "cycle",
-                entry.value.span,
-                format!("a name depends on itself: {}", path.join(" → ")),
-                "a name that can be known",
-            );
-        }
-        self.visiting.borrow_mut().push(mark);
-        let value = self.text(&entry.value, &format!("`{key}` of `{id}`"));
-        self.visiting.borrow_mut().pop();
-        value.map(Some)
-    }
-
-    fn name_of(&self, id: &str, properties: Option<&Mapping>) -> Result<String, Reported> {
-        Ok(self
-            .property(id, properties, "Name")?
-            .unwrap_or_else(|| id.to_owned()))
-    }
-
-    fn stand_in_name(
-        &self,
-        id: &str,
-        kind: &str,
-        properties: Option<&Mapping>,
-    ) -> Result<String, Reported> {
-        let named = match stand_in::name_property(kind) {
-            Some(key) => self.property(id, properties, key)?,
-            None => None,
-        };
-        Ok(named.unwrap_or_else(|| id.to_owned()))
-    }
-
-    fn arn(
-        &self,
-        kind: Kind,
-        id: &str,
-        properties: Option<&Mapping>,
-        span: Span,
-    ) -> Result<Arn, Reported> {
-        let pseudo = &self.scope.pseudo;
-        let version = match kind.is_versioned() {
-            false => None,
-            true => match self.property(id, properties, "Version")? {
-                // A bad version is reported where it stands, when the resource is read.
-                Some(text) => match text.parse::<VersionSpec>() {
-                    Ok(version) => Some(version.pattern()),
-                    Err(error) => {
-                        return self.fault(
-                            "bad-version",
-                            span,
-                            error.to_string(),
-                            error.expected(),
-                        );
-                    }
-                },
-                None => None,
-            },
-        };
-        let resource = match kind {
-            Kind::Component => ResourceType::Component,
-            Kind::ImageRecipe => ResourceType::ImageRecipe,
-            Kind::ContainerRecipe => ResourceType::ContainerRecipe,
-            Kind::InfrastructureConfiguration => ResourceType::InfrastructureConfiguration,
-            Kind::DistributionConfiguration => ResourceType::DistributionConfiguration,
-            Kind::ImagePipeline => ResourceType::ImagePipeline,
-            Kind::LifecyclePolicy => ResourceType::LifecyclePolicy,
-            Kind::Workflow => {
-                let word = self.property(id, properties, "Type")?.unwrap_or_default();
-                let workflow = WorkflowType::ALL
-                    .into_iter()
-                    .find(|workflow| workflow.as_str().eq_ignore_ascii_case(&word));
-                ResourceType::Workflow(workflow.unwrap_or(WorkflowType::Build))
-            }
-        };
-        Ok(Arn {
-            place: Some(Place {
-                partition: pseudo.partition.clone(),
-                region: pseudo.region.clone(),
-                account: pseudo.account.clone(),
-            }),
-            resource,
-            name: arn::normalise_name(&self.name_of(id, properties)?),
-            version,
-        })
     }
 
     /// Whether a condition of the template holds.

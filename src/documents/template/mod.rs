@@ -8,6 +8,7 @@
 mod evaluate;
 mod functions;
 mod graph;
+mod names;
 mod parameters;
 mod stand_in;
 

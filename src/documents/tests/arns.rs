@@ -82,7 +82,8 @@ fn names_with_one_normal_form_collide() {
 
 #[test]
 fn references_to_resources() {
-    let table: [(Kind, &str, Option<(&str, &str)>); 18] = [
+    type Found<'a> = Option<(&'a str, &'a str)>;
+    let table: [(Kind, &str, Found<'_>); 18] = [
         (Kind::Component, "web", Some(("web", "x.x.x"))),
         (
             Kind::Component,

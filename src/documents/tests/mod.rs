@@ -3,6 +3,7 @@
 mod arns;
 mod guide;
 mod hostile;
+mod inner_messages;
 mod messages;
 mod resources;
 mod schemas;
