@@ -9,4 +9,6 @@ mod layers;
 mod moto;
 mod outside;
 mod setup;
+mod store;
+mod store_crashes;
 mod trial;
