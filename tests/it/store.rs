@@ -64,15 +64,33 @@ fn a_folder_is_applied_changed_and_applied_again() {
         Value::Array(Vec::new())
     );
     let ran = setup.run(&["apply", &folder]).expect(0);
-    insta::assert_snapshot!(ran.stdout, @"");
+    insta::assert_snapshot!(ran.stdout, @r#"
+    created  component/hello-world/1.0.0/1
+    created  image-recipe/web/1.0.0
+    created  infrastructure-configuration/small
+    created  image-pipeline/nightly
+    4 of 4 changed
+    "#);
     let ran = setup.run(&["apply", &folder]).expect(0);
-    insta::assert_snapshot!(ran.stdout, @"");
+    insta::assert_snapshot!(ran.stdout, @r#"
+    unchanged  component/hello-world/1.0.0/1
+    unchanged  image-recipe/web/1.0.0
+    unchanged  infrastructure-configuration/small
+    unchanged  image-pipeline/nightly
+    0 of 4 changed
+    "#);
     setup.file(
         "all/c-component.yml",
         &COMPONENT.replace("echo one", "echo two"),
     );
     let ran = setup.run(&["apply", &folder]).expect(0);
-    insta::assert_snapshot!(ran.stdout, @"");
+    insta::assert_snapshot!(ran.stdout, @r#"
+    new build  component/hello-world/1.0.0/2
+    unchanged  image-recipe/web/1.0.0
+    unchanged  infrastructure-configuration/small
+    unchanged  image-pipeline/nightly
+    1 of 4 changed
+    "#);
 
     let shown = json(&setup, &["show", "recipe/web"]);
     assert_eq!(
@@ -104,15 +122,59 @@ fn problems_are_shown_with_file_line_and_hint() {
     let setup = setup::empty();
     let shown = |ran: setup::Ran| ran.stderr.replace(&format!("{}/", setup.path()), "");
     let file = setup.file("recipe.yml", RECIPE);
-    insta::assert_snapshot!(shown(setup.run(&["apply", file.as_str()]).expect(3)), @"");
+    insta::assert_snapshot!(shown(setup.run(&["apply", file.as_str()]).expect(3)), @r#"
+    error: nothing was applied: there is a problem
+      error[missing-reference]: there is no component hello-world/1.x.x
+       --> recipe.yml:6:19
+        |
+      6 |   - componentArn: hello-world/1.x.x
+        |                   ^^^^^^^^^^^^^^^^^
+        = expected: a component of the store, or one that is applied along with it
+        = hint: `ovenbird apply` of its file or folder puts a component into the store
+      
+      1 error
+    "#);
     let file = setup.file("wrong.yml", &RECIPE.replace("parentImage", "parentImge"));
-    insta::assert_snapshot!(shown(setup.run(&["apply", file.as_str()]).expect(3)), @"");
-    insta::assert_snapshot!(shown(setup.run(&["get", "component/nothing"]).expect(3)), @"");
-    insta::assert_snapshot!(shown(setup.run(&["get", "hello"]).expect(2)), @"");
-    insta::assert_snapshot!(shown(setup.run(&["show", "recipe/web/1.x.2"]).expect(2)), @"");
-    insta::assert_snapshot!(shown(setup.run(&["build", "no-such-recipe"]).expect(3)), @"");
+    insta::assert_snapshot!(shown(setup.run(&["apply", file.as_str()]).expect(3)), @r#"
+    error: nothing was applied: 2 errors
+      error[missing-key]: the recipe has no `parentImage`
+       --> wrong.yml:1:1
+        |
+      1 | kind: ImageRecipe
+        | ^^^^
+        = hint: `parentImge` looks like it
+      
+      error[unknown-key]: unknown key `parentImge` in the recipe
+       --> wrong.yml:4:1
+        |
+      4 | parentImge: debian-12/x.x.x
+        | ^^^^^^^^^^
+        = expected: `kind`, `name`, `description`, `semanticVersion`, `parentImage`, `components`, `blockDeviceMappings`, `workingDirectory`, `additionalInstanceConfiguration`, `amiTags`, `amiWatermarks`, `tags`, `local`, `clientToken` or `dryRun`
+        = hint: did you mean `parentImage`?
+      
+      2 errors
+    "#);
+    insta::assert_snapshot!(shown(setup.run(&["get", "component/nothing"]).expect(3)), @r#"
+    error: there is no component nothing/x.x.x
+    hint: `ovenbird apply` of its file or folder puts a component into the store
+    "#);
+    insta::assert_snapshot!(shown(setup.run(&["get", "hello"]).expect(2)), @r#"
+    error: `hello` has no kind before it
+    hint: expected KIND/NAME[/VERSION[/BUILD]], such as component/hello
+    "#);
+    insta::assert_snapshot!(shown(setup.run(&["show", "recipe/web/1.x.2"]).expect(2)), @r#"
+    error: `1.x.2` has a number after an `x`
+    hint: expected `x` only at the end: x.x.x, 1.x.x or 1.2.x
+    "#);
+    insta::assert_snapshot!(shown(setup.run(&["build", "no-such-recipe"]).expect(3)), @r#"
+    error: there is no file no-such-recipe: there is no image recipe no-such-recipe/x.x.x
+    hint: `ovenbird apply` of its file or folder puts an image recipe into the store
+    "#);
     setup.file("home/config.toml", "[quotas]\ncomponent = 3\n");
-    insta::assert_snapshot!(shown(setup.run(&["list", "components"]).expect(3)), @"");
+    insta::assert_snapshot!(shown(setup.run(&["list", "components"]).expect(3)), @r#"
+    error: home/config.toml is not valid: there is no quota `component`
+    hint: did you mean `components`?
+    "#);
 }
 
 #[test]
@@ -120,7 +182,11 @@ fn what_is_referred_to_is_not_deleted() {
     let setup = setup::empty();
     setup.run(&["apply", &folder(&setup)]).expect(0);
     let ran = setup.run(&["delete", "recipe/web/1.0.0"]).expect(3);
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"
+    error: image-recipe/web/1.0.0 is referred to
+      image-recipe/web/1.0.0 is what image-pipeline/nightly means by `imageRecipeArn: local:image-recipe/web/x.x.x`
+    hint: delete what refers to it first, or name all of them at once
+    "#);
     setup
         .run(&["delete", "recipe/web/1.0.0", "pipeline/nightly"])
         .expect(0);
