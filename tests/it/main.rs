@@ -10,4 +10,6 @@ mod moto;
 mod outside;
 mod pipelines;
 mod setup;
+mod store;
+mod store_crashes;
 mod trial;
