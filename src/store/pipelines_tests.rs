@@ -47,7 +47,13 @@ fn a_time_is_given_to_one_of_many() {
                     .filter(|minute| {
                         let due = Some(at(*minute));
                         let claim = store
-                            .claim_run("web", StartedBy::Schedule, due, WhileRunning::Start, at(*minute))
+                            .claim_run(
+                                "web",
+                                StartedBy::Schedule,
+                                due,
+                                WhileRunning::Start,
+                                at(*minute),
+                            )
                             .unwrap();
                         matches!(claim, Claim::Ours(_))
                     })
@@ -79,9 +85,15 @@ fn while_one_runs_the_next_is_skipped() {
         run: first,
         image: Some("the-image".into()),
     };
-    assert_eq!(claim(StartedBy::Schedule, Some(2), WhileRunning::Skip), busy);
+    assert_eq!(
+        claim(StartedBy::Schedule, Some(2), WhileRunning::Skip),
+        busy
+    );
     // The time is used up, also for a scheduler that comes later.
-    assert_eq!(claim(StartedBy::Schedule, Some(2), WhileRunning::Start), Claim::Taken);
+    assert_eq!(
+        claim(StartedBy::Schedule, Some(2), WhileRunning::Start),
+        Claim::Taken
+    );
     // A person is told, and nothing is put on record.
     assert_eq!(claim(StartedBy::Manual, None, WhileRunning::Skip), busy);
     assert!(matches!(
@@ -90,7 +102,13 @@ fn while_one_runs_the_next_is_skipped() {
     ));
     // Other pipelines are another matter.
     let other = store
-        .claim_run("db", StartedBy::Schedule, Some(at(1)), WhileRunning::Skip, at(9))
+        .claim_run(
+            "db",
+            StartedBy::Schedule,
+            Some(at(1)),
+            WhileRunning::Skip,
+            at(9),
+        )
         .unwrap();
     assert!(matches!(other, Claim::Ours(_)));
     let outcomes: Vec<(RunOutcome, Option<String>)> = store
@@ -183,7 +201,13 @@ fn an_end_is_an_end() {
     let (_folder, store) = store();
     state(&store);
     let Claim::Ours(run) = store
-        .claim_run("web", StartedBy::Schedule, Some(at(1)), WhileRunning::Skip, at(1))
+        .claim_run(
+            "web",
+            StartedBy::Schedule,
+            Some(at(1)),
+            WhileRunning::Skip,
+            at(1),
+        )
         .unwrap()
     else {
         panic!("the first run may begin");
