@@ -10,6 +10,7 @@ pub mod cli;
 pub mod documents;
 pub mod error;
 pub mod events;
+pub mod garbage;
 pub mod guest;
 pub mod infrastructure;
 pub mod layers;

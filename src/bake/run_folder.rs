@@ -63,13 +63,15 @@ impl ProcessId {
 
     /// Kills it, if it is still the same process.
     pub fn kill(self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+    }
+
+    /// Sends it a signal, if it is still the same process.
+    pub fn signal(self, signal: nix::sys::signal::Signal) {
         if self.is_alive()
             && let Ok(pid) = i32::try_from(self.pid)
         {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::SIGKILL,
-            );
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
         }
     }
 }

@@ -218,7 +218,7 @@ fn read_error(error: ovenbird_disk::Error) -> Failure {
 }
 
 /// The filesystem that the person means.
-fn filesystem(image: &Image, partition: Option<u32>) -> Result<Box<dyn FileSystem>> {
+pub(super) fn filesystem(image: &Image, partition: Option<u32>) -> Result<Box<dyn FileSystem>> {
     let Some(number) = partition else {
         return fs::find_root(&image.reader).map(|(_, fs)| fs).map_err(|e| {
             failed(e, FailureKind::Config, "cannot find the root filesystem")

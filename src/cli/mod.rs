@@ -1,22 +1,31 @@
 //! The command line: one file for each verb.
 
+pub mod apply;
 pub mod base;
 pub mod build;
 pub mod completions;
 pub mod component;
 pub mod convert;
+pub mod delete;
 pub mod disk;
 pub mod doctor;
+pub mod gc;
+pub mod get;
 pub mod image;
 pub mod lifecycle;
+pub mod list;
 pub mod logs;
 pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
 pub mod scheduler;
+pub mod show;
 pub mod ssh;
+pub mod tag;
+pub mod target;
 pub mod validate;
+pub mod yaml;
 
 use std::process::ExitCode;
 
@@ -64,6 +73,20 @@ enum Verb {
     Build(build::Args),
     /// Say what a build would do: what is kept from before, what is made anew, and why
     Plan(plan::Args),
+    /// Put documents into the store: components, recipes, configurations, pipelines, policies
+    Apply(apply::Args),
+    /// Print a resource's document as it can be applied again
+    Get(get::Args),
+    /// List resources of a kind
+    List(list::Args),
+    /// Show what is known about a resource, what it refers to and what refers to it
+    Show(show::Args),
+    /// Delete resources
+    Delete(delete::Args),
+    /// Tags of resources and images
+    Tag(tag::Args),
+    /// Remove what nothing needs any more: leftovers of failed builds, old logs, caches
+    Gc(gc::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check recipes and component documents without baking
@@ -145,10 +168,17 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Plan(args) => plan::run(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
-        Verb::Image(args) => image::run(args, &open(home)?),
         Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
         Verb::Scheduler(args) => scheduler::run(&args, &open(home)?).await,
         Verb::Lifecycle(args) => lifecycle::run(args, &open(home)?),
+        Verb::Apply(args) => apply::run(&args, &open(home)?),
+        Verb::Get(args) => get::run(&args, &open(home)?),
+        Verb::List(args) => list::run(args, &open(home)?),
+        Verb::Show(args) => show::run(&args, &open(home)?),
+        Verb::Delete(args) => delete::run(&args, &open(home)?),
+        Verb::Tag(args) => tag::run(&args, &open(home)?),
+        Verb::Gc(args) => gc::run(&args, &open(home)?),
+        Verb::Image(args) => image::run(args, &open(home)?).await,
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
