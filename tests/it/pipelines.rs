@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use jiff::{SignedDuration, Timestamp};
-use ovenbird::documents::load;
 use ovenbird::error::{Failure, FailureKind};
 use ovenbird::events::{Event, Reader};
 use ovenbird::infrastructure::notification::Pace;
@@ -101,10 +100,7 @@ fn write_documents(setup: &Setup) {
 
 #[track_caller]
 fn apply(setup: &Setup, path: &str) {
-    let store = Store::open(&Home::at(setup.home()).unwrap()).unwrap();
-    let (documents, diagnostics) = load(&setup.path().join(path), &BTreeMap::new());
-    assert!(!diagnostics.has_errors(), "{}", diagnostics.render());
-    store.apply(&documents).unwrap();
+    setup.run(&["apply", path]).expect(0);
 }
 
 /// Stands in for a guest: does what the bake tells the record, and leaves a manifest.
@@ -270,15 +266,18 @@ fn pass_time(runner: &Runner<&StandIn>, time: SignedDuration) {
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Role, name and version of what an image was made of.
+/// Role, name and version of what an image was made of, as `image show` tells it.
 fn made_of(setup: &Setup, image: &str) -> Vec<String> {
-    let store = Arc::new(Store::open(&Home::at(setup.home()).unwrap()).unwrap());
-    let image = store.find_image(image).unwrap();
-    store
-        .inputs_of(&image)
-        .unwrap()
+    let shown = setup.run(&["image", "show", image, "--json"]).expect(0);
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    shown["inputs"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no inputs in {shown}"))
         .iter()
-        .map(|input| format!("{} {}", input.role.as_str(), input.label()))
+        .map(|input| {
+            let text = |key: &str| input[key].as_str().unwrap_or("-").to_owned();
+            format!("{} {}/{}", text("role"), text("name"), text("version"))
+        })
         .collect()
 }
 
