@@ -172,17 +172,22 @@ fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) -> Resul
 
 /// The first Ctrl-C (or SIGTERM) cancels in order, the second ends the process at once; the kernel then ends QEMU.
 pub fn cancel_on_signal() -> CancellationToken {
+    use tokio::signal::unix::{SignalKind, signal};
     let token = CancellationToken::new();
+    // Registered here and not in the task: a signal that comes before the task first runs must not end the process.
+    let registered = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let (Ok(mut interrupt), Ok(mut terminate)) = registered else {
+        return token;
+    };
     let cancel = token.clone();
     tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            return;
-        };
         let mut count = 0;
         loop {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             count += 1;

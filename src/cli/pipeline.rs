@@ -301,7 +301,7 @@ fn set_status(
 }
 
 /// What a run would be made of.
-fn rehearse(store: &Store, session: &Session, pipeline: &Pipeline) -> Result<ExitCode> {
+fn rehearse(store: &Arc<Store>, session: &Session, pipeline: &Pipeline) -> Result<ExitCode> {
     let resolved = resolve::resolve(store, &session.home, pipeline)?;
     let inputs = Inputs::of(&resolved.plan);
     let changes = store

@@ -62,10 +62,11 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
         failed |= matches!(&told, Told::Finished(report) if report.outcome == RunOutcome::Failed);
         print(printer, &told);
     };
+    let cancel = cancel_on_signal();
     if !args.once {
         printer.line("the scheduler runs; Ctrl-C ends it");
     }
-    scheduler.run(&cancel_on_signal(), &mut tell).await?;
+    scheduler.run(&cancel, &mut tell).await?;
     // A timer should see that something failed; a service that was stopped has done its duty.
     Ok(if failed && args.once {
         ExitCode::FAILURE

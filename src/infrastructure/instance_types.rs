@@ -89,12 +89,7 @@ fn read(text: &str) -> Result<Families, toml::de::Error> {
         .collect())
 }
 
-/// GiB come in quarters.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "numbers of our own table, at most a few thousand and never negative"
-)]
+/// GiB come in quarters; the numbers are our own table's, at most a few thousand and never negative.
 fn mib(gib: f64) -> u32 {
     (gib * 1024.0).round() as u32
 }

@@ -1,6 +1,6 @@
 //! What happens to old images: lifecycle policies.
 //!
-//! [`select`] is a pure function of a policy, the images and the time; [`execute`] does what it says.
+//! [`select()`] is a pure function of a policy, the images and the time; [`execute()`] does what it says.
 
 pub mod execute;
 mod select;

@@ -1,5 +1,7 @@
 //! The edge between pipelines and guests: who bakes what a run has resolved.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,10 @@ pub struct Order {
     pub accelerator: Option<Accelerator>,
     /// What to do with the guest on failure.
     pub on_error: OnError,
+    /// How long the tests may take.
+    pub test_timeout: Duration,
+    /// Whether the manifest has the packages.
+    pub with_packages: bool,
     /// When to stop.
     pub cancel: CancellationToken,
     /// Who is told of what happens.
@@ -31,11 +37,11 @@ pub struct Order {
 
 /// Somebody who bakes.
 pub trait Baker {
-    /// Bakes; the states of the image, its end too, go to the ledger.
+    /// Bakes; the states of the image, its end too, go to the ledger. Tells which operating system the image has.
     ///
     /// # Errors
     /// Why there is no image.
-    fn bake(&self, order: Order) -> impl Future<Output = Result<()>>;
+    fn bake(&self, order: Order) -> impl Future<Output = Result<String>>;
 }
 
 /// Bakes in guests on this machine.
@@ -46,7 +52,7 @@ pub struct LocalBaker {
 }
 
 impl Baker for LocalBaker {
-    async fn bake(&self, order: Order) -> Result<()> {
+    async fn bake(&self, order: Order) -> Result<String> {
         let before = async {
             let provisions = Provisions::gather(&order.plan.components).await?;
             let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
@@ -66,7 +72,8 @@ impl Baker for LocalBaker {
             // Layers are reused, a finished image is not: each run of a pipeline has a build number of its own.
             cache: Some(Cache::new(&self.cache)),
             warm: true,
-            ..Options::default()
+            test_timeout: Some(order.test_timeout),
+            without_packages: !order.with_packages,
         };
         let baked = bake::bake(
             &order.plan,
@@ -81,6 +88,6 @@ impl Baker for LocalBaker {
         if let Some(cache) = &options.cache {
             cache.shelf().collect(LAYER_LIMIT, false)?;
         }
-        baked.map(drop)
+        baked.map(|finished| finished.manifest.os.pretty_name)
     }
 }

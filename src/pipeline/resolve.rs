@@ -1,9 +1,12 @@
 //! From a pipeline on record to a bake: recipe, parent, components, machine, whom to tell.
 
+use std::sync::Arc;
+
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::bake::record::{self, RecipeOrigin};
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{BakePlan, OnError};
 use crate::catalog::{self, BaseImage};
@@ -14,7 +17,7 @@ use crate::error::{Failure, FailureKind, Result};
 use crate::infrastructure::{self, Chosen, HostSize};
 use crate::machine::Accelerator;
 use crate::schedule::Schedule;
-use crate::store::{Home, ImageInput, InputRole, NewImage, ResourceFilter, ResourceRecord, Store};
+use crate::store::{Home, InputRole, NewImage, ResourceFilter, ResourceRecord, Store};
 
 /// A pipeline on record.
 #[derive(Debug, Clone)]
@@ -29,6 +32,7 @@ pub struct Pipeline {
     pub since: Timestamp,
     /// What it says.
     pub document: ImagePipeline,
+    record: ResourceRecord,
 }
 
 impl Pipeline {
@@ -46,6 +50,7 @@ impl Pipeline {
             digest: record.digest.clone(),
             since: record.updated.parse().unwrap_or(Timestamp::UNIX_EPOCH),
             document: body,
+            record: record.clone(),
         })
     }
 
@@ -149,7 +154,7 @@ impl Resolved {
 ///
 /// # Errors
 /// [`FailureKind::Config`] if something that it refers to is missing or does not fit.
-pub fn resolve(store: &Store, home: &Home, pipeline: &Pipeline) -> Result<Resolved> {
+pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<Resolved> {
     let document = &pipeline.document;
     let Some(recipe_name) = &document.image_recipe_arn else {
         return Err(
@@ -198,6 +203,7 @@ pub fn resolve(store: &Store, home: &Home, pipeline: &Pipeline) -> Result<Resolv
         cpus: machine.cpus,
         memory_mib: machine.memory_mib,
         no_tests: !document.image_tests_configuration.image_tests_enabled,
+        store: Some(Arc::clone(store)),
         ..Overrides::default()
     };
     let mut plan = resolve::plan(&recipe_document, recipe, &base, &overrides)?;
@@ -246,83 +252,22 @@ fn log_folder(
 /// # Errors
 /// [`FailureKind::Environment`] if a record is damaged.
 pub fn new_image(pipeline: &Pipeline, resolved: &Resolved) -> Result<NewImage> {
-    let plan = &resolved.plan;
-    let mut inputs = inputs_of(plan, &resolved.recipe);
-    inputs.push(configuration(
-        InputRole::Infrastructure,
-        &resolved.infrastructure,
-    )?);
-    if let Some(distribution) = &resolved.distribution {
-        inputs.push(configuration(InputRole::Distribution, distribution)?);
-    }
-    inputs.push(ImageInput {
-        role: InputRole::Pipeline,
-        name: pipeline.slug.clone(),
-        version: None,
-        arn: Some(pipeline.arn.clone()),
-        source: None,
-        digest: Some(pipeline.digest.clone()),
-        detail: Value::Null,
-        text: None,
-    });
-    Ok(NewImage {
-        name: plan.name.clone(),
-        version: plan.version.clone(),
-        parent: format!("{}/{}", plan.parent.name, plan.parent.version),
-        recipe: plan.recipe.to_string(),
-        folder: plan.destination.clone(),
-        architecture: Some(plan.machine.arch.to_string()),
-        tags: plan.tags.clone(),
-        inputs,
-    })
-}
-
-fn configuration(role: InputRole, record: &ResourceRecord) -> Result<ImageInput> {
-    Ok(ImageInput {
-        role,
-        name: record.slug.clone(),
-        version: None,
-        arn: Some(record.arn.clone()),
-        source: record.file.as_ref().map(ToString::to_string),
-        digest: Some(record.digest.clone()),
-        detail: record.value()?,
-        text: None,
-    })
-}
-
-/// Recipe, parent and components of a plan.
-fn inputs_of(plan: &BakePlan, recipe: &ResourceRecord) -> Vec<ImageInput> {
-    let mut inputs = vec![
-        ImageInput {
-            role: InputRole::Recipe,
-            name: recipe.slug.clone(),
-            version: recipe.version_text(),
-            arn: Some(recipe.arn.clone()),
-            source: recipe.file.as_ref().map(ToString::to_string),
-            digest: Some(recipe.digest.clone()),
-            detail: plan.recipe.clone(),
-            text: None,
-        },
-        ImageInput {
-            role: InputRole::Parent,
-            name: plan.parent.name.clone(),
-            version: Some(plan.parent.version.clone()),
-            arn: None,
-            source: Some(plan.parent.disk.to_string()),
-            digest: Some(plan.parent.sha256.clone()),
-            detail: Value::Null,
-            text: None,
-        },
-    ];
-    inputs.extend(plan.components.iter().map(|component| ImageInput {
-        role: InputRole::Component,
-        name: component.name.clone(),
-        version: component.version.clone(),
-        arn: None,
-        source: Some(component.path.to_string()),
-        digest: Some(component.sha256.clone()),
-        detail: json!({ "parameters": component.parameters }),
-        text: Some(component.text.clone()),
-    }));
-    inputs
+    let recipe = &resolved.recipe;
+    let origin = RecipeOrigin {
+        arn: Some(recipe.arn.clone()),
+        file: recipe.file.as_ref().map(ToString::to_string),
+        digest: recipe.digest.clone(),
+    };
+    let infrastructure = (InputRole::Infrastructure, &resolved.infrastructure);
+    let distribution = resolved
+        .distribution
+        .as_ref()
+        .map(|record| (InputRole::Distribution, record));
+    let configurations = [infrastructure]
+        .into_iter()
+        .chain(distribution)
+        .chain([(InputRole::Pipeline, &pipeline.record)])
+        .map(|(role, record)| record::configuration(role, record))
+        .collect::<Result<_>>()?;
+    Ok(record::new_image(&resolved.plan, &origin, configurations))
 }

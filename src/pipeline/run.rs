@@ -1,6 +1,7 @@
 //! One run of a pipeline: resolve, decide whether there is anything to do, bake, tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
@@ -19,7 +20,6 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile, Reader};
 use crate::infrastructure::notification::{News, Pace, notify};
 use crate::infrastructure::payload::Facts;
-use crate::output::Manifest;
 use crate::store::{Home, ImageLedger, ImageRecord, RunOutcome, StartedBy, Store};
 
 /// Runs pipelines.
@@ -152,7 +152,7 @@ impl<B: Baker> Runner<B> {
             pipeline,
             &format!("run {run} ({started_by}) makes {}", image.id()),
         );
-        let baked = self.bake(&resolved, &image, cancel).await;
+        let baked = self.bake(pipeline, &resolved, &image, cancel).await;
         if let Err(failure) = &baked {
             // What failed before the bake took over is not yet on record; what the bake noted stays as it is.
             let _ = self.store.set_state(
@@ -178,7 +178,7 @@ impl<B: Baker> Runner<B> {
         }
         warnings.extend(told);
         Ok(match baked {
-            Ok(()) => Ended::Made,
+            Ok(_) => Ended::Made,
             Err(failure) => Ended::Failed(failure),
         })
     }
@@ -214,10 +214,11 @@ impl<B: Baker> Runner<B> {
 
     async fn bake(
         &self,
+        pipeline: &Pipeline,
         resolved: &Resolved,
         image: &ImageRecord,
         cancel: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<String> {
         std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
             format!("cannot create {}", image.logs)
         })?;
@@ -240,11 +241,17 @@ impl<B: Baker> Runner<B> {
             },
             accelerator: resolved.accelerator,
             on_error: resolved.on_error,
+            test_timeout: Duration::from_secs(
+                60 * u64::from(pipeline.document.image_tests_configuration.timeout_minutes),
+            ),
+            with_packages: pipeline.document.enhanced_image_metadata_enabled,
             cancel: cancel.clone(),
             events: Events::new(vec![self.reader.clone(), Arc::new(file)]),
             ledger: Box::new(ImageLedger::new(self.store.clone(), image.clone())),
         };
-        self.baker.bake(order).await
+        let os = self.baker.bake(order).await?;
+        self.store.set_os(image, &os)?;
+        Ok(os)
     }
 
     /// Tells who wants to know; a build that was stopped is told to nobody, as in the service.
@@ -253,21 +260,17 @@ impl<B: Baker> Runner<B> {
         pipeline: &Pipeline,
         resolved: &Resolved,
         image: &ImageRecord,
-        baked: &Result<()>,
+        baked: &Result<String>,
         started_by: StartedBy,
     ) -> Vec<String> {
         let (state, reason) = match baked {
-            Ok(()) => (NotifiedState::Available, None),
+            Ok(_) => (NotifiedState::Available, None),
             Err(failure) if failure.kind() == FailureKind::Cancelled => return Vec::new(),
             Err(failure) => (NotifiedState::Failed, Some(failure.chain())),
         };
         if resolved.notifications.is_empty() {
             return Vec::new();
         }
-        let manifest = baked
-            .is_ok()
-            .then(|| Manifest::read(&image.folder).ok())
-            .flatten();
         let facts = Facts {
             name: image.name.clone(),
             arn: image.arn.clone(),
@@ -289,7 +292,7 @@ impl<B: Baker> Runner<B> {
                 .and_then(|record| record.value().ok()),
             tests: pipeline.document.image_tests_configuration,
             created: image.created.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-            os_version: manifest.map(|manifest| manifest.os.pretty_name),
+            os_version: baked.as_ref().ok().cloned(),
             enhanced_metadata: pipeline.document.enhanced_image_metadata_enabled,
             scheduled: started_by != StartedBy::Manual,
             run: image.run.clone(),

@@ -240,8 +240,8 @@ impl Store {
                 )
                 .optional()?
                 .filter(|_| while_running == WhileRunning::Skip);
-            if running.is_some() && due.is_none() {
-                return Ok(running.unwrap_or(Claim::Taken));
+            if let (Some(busy), None) = (&running, due) {
+                return Ok(busy.clone());
             }
             let (outcome, finished, reason) = match &running {
                 None => (RunOutcome::Running, None, None),
