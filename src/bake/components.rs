@@ -427,11 +427,13 @@ mod tests {
         PlannedComponent {
             name: name.into(),
             version: None,
+            arn: None,
             path: "x.yml".into(),
             text: String::new(),
             sha256: String::new(),
             phases: vec!["build".into()],
             parameters: Default::default(),
+            digest: String::new(),
             build_digest: String::new(),
             cache: Default::default(),
             stored: Default::default(),

@@ -1,6 +1,7 @@
 //! One bake from parent disk to published image: the order of the service, each step on record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,10 @@ pub struct Options {
     pub cache: Option<Cache>,
     /// Whether guests are resumed from memory, and their memory is saved.
     pub warm: bool,
+    /// How long all test boots together may take; as long as they need if nothing is said.
+    pub test_timeout: Option<Duration>,
+    /// Whether the list of packages is left out of the manifest (`enhancedImageMetadataEnabled: false`).
+    pub without_packages: bool,
 }
 
 /// A finished image.
@@ -102,7 +107,11 @@ pub async fn bake(
             options.on_error,
         ),
     };
+    let trouble = bake.instances.trouble();
     let result = tokio::select! {
+        // A failure of the disk is the cause of others that follow from it.
+        biased;
+        failure = trouble => Err(failure),
         result = bake.run() => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };
@@ -166,7 +175,14 @@ impl Bake<'_> {
         let mut boots = vec![built.boot.clone()];
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
-            boots.extend(self.tests(staging.folder(), provisions).await?);
+            let limit = self.options.test_timeout;
+            let tests = self.tests(staging.folder(), provisions);
+            boots.extend(match limit {
+                None => tests.await?,
+                Some(limit) => tokio::time::timeout(limit, tests)
+                    .await
+                    .map_err(|_| tests_took_too_long(limit))??,
+            });
         }
         self.recorder.state("DISTRIBUTING", None)?;
         let manifest = self.manifest(&built, made, boots);
@@ -210,6 +226,7 @@ impl Bake<'_> {
             logs: self.identity.logs.join("build"),
             cache: self.options.cache.as_ref(),
             warm: self.options.warm,
+            validate: true,
         };
         let stand = stage.run().await?;
         let guest = self.instances.guest()?;
@@ -451,7 +468,11 @@ impl Bake<'_> {
                 })
                 .collect(),
             os: built.os.clone(),
-            packages: built.packages.clone(),
+            packages: if self.options.without_packages {
+                Vec::new()
+            } else {
+                built.packages.clone()
+            },
             sanitised: built.sanitised.clone(),
             virtual_size: made.virtual_size,
             disk_digest: made.disk_digest,
@@ -496,6 +517,17 @@ const fn bus_name(bus: DiskBus) -> &'static str {
         DiskBus::Virtio => "virtio",
         DiskBus::Nvme => "nvme",
     }
+}
+
+fn tests_took_too_long(limit: Duration) -> Failure {
+    Failure::new(
+        FailureKind::Test,
+        format!(
+            "the tests did not end within {} minutes",
+            limit.as_secs() / 60
+        ),
+    )
+    .with_hint("`timeoutMinutes` in `imageTestsConfiguration` sets the limit")
 }
 
 /// An image that does not boot has failed its test.

@@ -67,8 +67,10 @@ pub struct Parent {
 pub struct PlannedComponent {
     /// The document's name.
     pub name: String,
-    /// Its version, where it has one.
+    /// Its version, where it has one; with the build number, if it came from the store.
     pub version: Option<String>,
+    /// Its ARN, if it came from the store.
+    pub arn: Option<String>,
     /// Where it was read from.
     pub path: Utf8PathBuf,
     /// The document.
@@ -84,6 +86,9 @@ pub struct PlannedComponent {
     /// other phases.
     #[serde(skip)]
     pub build_digest: String,
+    /// The same of the whole document.
+    #[serde(skip)]
+    pub digest: String,
     /// How long the result of its build phase may be used again.
     #[serde(skip)]
     pub cache: CachePolicy,

@@ -1,6 +1,7 @@
 //! From a recipe to a plan: parent image, components, machine, outputs, tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -17,11 +18,12 @@ use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
 use crate::documents::image_recipe::ComponentConfiguration;
 use crate::documents::{
-    Document as Resource, ImageRecipe, Kind, ResourceReference, Version, VersionPattern,
+    Body, Component, Document as Resource, ImageRecipe, Kind, ResourceReference, Version,
 };
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::{Arch, DiskBus, Firmware};
 use crate::output::OutputFormat;
+use crate::store::{ResourceRecord, Store};
 
 /// What the command line may overrule.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +38,23 @@ pub struct Overrides {
     pub no_tests: bool,
     /// Further folders with components, searched before the recipe's own.
     pub component_folders: Vec<Utf8PathBuf>,
+    /// Where components are looked for before the recipe's own folders.
+    pub store: Option<Arc<Store>>,
+    /// For a build that repeats another: its components, in the order of the recipe.
+    pub pinned: Option<Vec<Pinned>>,
+}
+
+/// A component that was resolved before.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Its version, where it has one.
+    pub version: Option<String>,
+    /// Its ARN, if it came from the store.
+    pub arn: Option<String>,
+    /// Where it was read from.
+    pub path: Utf8PathBuf,
+    /// The document.
+    pub text: String,
 }
 
 /// More virtual CPUs than these make a bake slower, not faster, when two run side by side.
@@ -81,7 +100,23 @@ pub fn plan(
     let components = recipe
         .components
         .iter()
-        .map(|component| resolve_component(component, folder, overrides))
+        .enumerate()
+        .map(|(index, component)| {
+            let pinned = overrides.pinned.as_ref().map(|pinned| pinned.get(index));
+            match pinned {
+                None => resolve_component(component, folder, overrides),
+                Some(Some(pinned)) => component_of_text(
+                    pinned.path.clone(),
+                    pinned.text.clone(),
+                    pinned.version.clone(),
+                    pinned.arn.clone(),
+                    component.parameters(),
+                ),
+                Some(None) => Err(Failure::config(
+                    "the record of the earlier build lacks one of the recipe's components",
+                )),
+            }
+        })
         .collect::<Result<Vec<_>>>()?;
     let root_size = recipe
         .root_volume_gib()
@@ -217,14 +252,27 @@ fn resolve_component(
         Some(path) => (folder.join(path), None),
         None => {
             let arn = component.component_arn.as_deref().unwrap_or_default();
-            let ResourceReference { name, version, .. } =
-                ResourceReference::parse(Kind::Component, arn)
-                    .map_err(|complaint| Failure::config(complaint.message))?;
-            let mut folders = overrides.component_folders.clone();
-            folders.push(folder.join("components"));
-            folders.push(folder.to_owned());
-            let found = find_component(&folders, &name, version)?;
-            (found.0, Some(found.1))
+            let reference = ResourceReference::parse(Kind::Component, arn)
+                .map_err(|complaint| Failure::config(complaint.message))?;
+            // A folder that was named on the command line is meant; then comes the store, then what lies about.
+            let named = find_component(&overrides.component_folders, &reference);
+            let stored = || match &overrides.store {
+                Some(store) if !reference.managed => store.find_resource(&reference),
+                _ => Ok(None),
+            };
+            match named {
+                Ok(found) => (found.0, Some(found.1)),
+                Err(_) => match stored()? {
+                    Some(record) => return component_of_store(&record, component.parameters()),
+                    None => {
+                        let mut folders = overrides.component_folders.clone();
+                        folders.push(folder.join("components"));
+                        folders.push(folder.to_owned());
+                        let found = find_component(&folders, &reference)?;
+                        (found.0, Some(found.1))
+                    }
+                },
+            }
         }
     };
     component_of_file(path, version, component.parameters())
@@ -239,8 +287,49 @@ pub fn component_of_file(
     version: Option<String>,
     parameters: BTreeMap<String, Vec<String>>,
 ) -> Result<PlannedComponent> {
-    let (text, document) = valid_document(&path)?;
-    let build_digest = build_digest(&path, &text);
+    let text = read_document(&path)?;
+    component_of_text(path, text, version, None, parameters)
+}
+
+fn component_of_store(
+    record: &ResourceRecord,
+    parameters: BTreeMap<String, Vec<String>>,
+) -> Result<PlannedComponent> {
+    let document = record.read()?;
+    let Body::Component(Component {
+        data: Some(text), ..
+    }) = document.body
+    else {
+        return Err(Failure::config(format!(
+            "the document of {} is not in the store but elsewhere (`uri`)",
+            record.label()
+        )));
+    };
+    let mut component = component_of_text(
+        record.label().into(),
+        text,
+        record.version_text(),
+        Some(record.arn.clone()),
+        parameters,
+    )?;
+    // The resource's name is the one that people know; the document inside may have another, or none.
+    component.name.clone_from(&record.name);
+    Ok(component)
+}
+
+/// Checks the text of a component document.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it is not valid, or doesn't take these parameters.
+fn component_of_text(
+    path: Utf8PathBuf,
+    text: String,
+    version: Option<String>,
+    arn: Option<String>,
+    parameters: BTreeMap<String, Vec<String>>,
+) -> Result<PlannedComponent> {
+    let document = valid_text(&path, &text)?;
+    let (digest, build_digest) = digests(&path, &text);
     check_parameters(&path, &document, &parameters)?;
     Ok(PlannedComponent {
         name: document
@@ -248,12 +337,14 @@ pub fn component_of_file(
             .clone()
             .unwrap_or_else(|| path.file_stem().unwrap_or("component").to_owned()),
         version,
+        arn,
         sha256: hex::encode(Sha256::digest(text.as_bytes())),
         phases: document
             .phases
             .iter()
             .map(|phase| phase.name.value.clone())
             .collect(),
+        digest,
         build_digest,
         cache: cache_policy(&document),
         stored: stored_names(&document, &parameters),
@@ -294,11 +385,13 @@ fn has_checksum(input: &Input) -> bool {
     matches!(input, Input::Map(entries) if entries.iter().any(|(key, _)| key == "checksum"))
 }
 
-/// The digest of the document as data, without the phases that come after the build.
-fn build_digest(path: &Utf8Path, text: &str) -> String {
+/// The digests of the document as data: whole, and without the phases that come after the build.
+fn digests(path: &Utf8Path, text: &str) -> (String, String) {
     let source = Source::new(path.as_str(), text.to_owned());
     let (node, _) = ovenbird_component::source::parse_one(&source);
     let mut value = node.map(|node| node.to_json()).unwrap_or_default();
+    let digest = |value: &serde_json::Value| hex::encode(Sha256::digest(value.to_string()));
+    let whole = digest(&value);
     if let Some(phases) = value["phases"].as_array_mut() {
         for phase in phases {
             // The others stay by their names: steps are told apart by the position of their phase.
@@ -310,7 +403,7 @@ fn build_digest(path: &Utf8Path, text: &str) -> String {
     if let Some(map) = value.as_object_mut() {
         map.remove("description");
     }
-    hex::encode(Sha256::digest(value.to_string()))
+    (whole, digest(&value))
 }
 
 /// The names of stored values, as far as the host can know them: those that stand in the document, and those that a
@@ -373,7 +466,12 @@ pub fn declared_parameters(path: &Utf8Path) -> Result<Vec<String>> {
 
 fn valid_document(path: &Utf8Path) -> Result<(String, Document)> {
     let text = read_document(path)?;
-    let source = Source::new(path.as_str(), text.clone());
+    let document = valid_text(path, &text)?;
+    Ok((text, document))
+}
+
+fn valid_text(path: &Utf8Path, text: &str) -> Result<Document> {
+    let source = Source::new(path.as_str(), text.to_owned());
     let Validated {
         document,
         diagnostics,
@@ -387,7 +485,7 @@ fn valid_document(path: &Utf8Path) -> Result<(String, Document)> {
             ))
             .with_details(diagnostics.render())
         })?;
-    Ok((text, document))
+    Ok(document)
 }
 
 fn read_document(path: &Utf8Path) -> Result<String> {
@@ -453,9 +551,9 @@ fn check_parameters(
 /// Looks a component up in folders: `NAME/VERSION.yml`, `NAME/VERSION/component.yml`, or `NAME.yml` for `x.x.x`.
 fn find_component(
     folders: &[Utf8PathBuf],
-    name: &str,
-    pattern: VersionPattern,
+    reference: &ResourceReference,
 ) -> Result<(Utf8PathBuf, String)> {
+    let (name, pattern) = (&reference.name, reference.version);
     let mut best: Option<(Version, Utf8PathBuf)> = None;
     for folder in folders {
         let Ok(entries) = folder.join(name).read_dir_utf8() else {
@@ -500,6 +598,10 @@ fn find_component(
 mod tests {
     use super::*;
 
+    fn hello(version: &str) -> ResourceReference {
+        ResourceReference::parse(Kind::Component, &format!("hello/{version}")).unwrap()
+    }
+
     #[test]
     fn newest_fitting_version_wins() {
         let root = tempfile::tempdir().unwrap();
@@ -516,14 +618,9 @@ mod tests {
             ("1.2.x", "1.2.0"),
             ("1.0.0", "1.0.0"),
         ] {
-            assert_eq!(
-                find_component(&folders, "hello", pattern.parse().unwrap())
-                    .unwrap()
-                    .1,
-                wanted
-            );
+            assert_eq!(find_component(&folders, &hello(pattern)).unwrap().1, wanted);
         }
-        let failure = find_component(&folders, "hello", "3.x.x".parse().unwrap()).unwrap_err();
+        let failure = find_component(&folders, &hello("3.x.x")).unwrap_err();
         assert_eq!(failure.to_string(), "no component hello/3.x.x");
     }
 }

@@ -8,21 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use super::prepare::{Prepared, RecipeArgs};
-use crate::bake::cache::Cache;
-use crate::bake::{self, Identity, OnError, Options, run_folder};
+use crate::bake::cache::{Cache, LAYER_LIMIT};
+use crate::bake::{self, Identity, OnError, Options, record, run_folder};
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
-use crate::store::{ImageLedger, NewImage, Store};
-
-/// Room for layers; beyond it the longest unused go.
-const LAYER_LIMIT: u64 = 20 << 30;
+use crate::store::{ImageLedger, Store};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How to go about a build.
+#[derive(Debug, clap::Args)]
+pub struct How {
     /// What to do with the guest if the bake fails
     #[arg(long, value_enum, default_value_t = OnErrorArg::Cleanup, value_name = "WHAT")]
     on_error: OnErrorArg,
@@ -79,7 +83,21 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             .printer
             .warn(format!("cleared what the dead build of {image} had left"));
     }
-    let Prepared { plan, provisions } = Prepared::new(&args.recipe, session).await?;
+    let prepared = Prepared::new(&args.recipe, session).await?;
+    execute(prepared, &args.how, session).await
+}
+
+/// Builds what was prepared.
+///
+/// # Errors
+/// What the bake says.
+pub async fn execute(prepared: Prepared, args: &How, session: &Session) -> Result<ExitCode> {
+    let home = &session.home;
+    let Prepared {
+        plan,
+        provisions,
+        origin,
+    } = prepared;
     let cache = (!args.no_cache).then(|| Cache::new(&home.cache()));
     if let Some(cache) = &cache {
         let walk = cache.walk(&plan, &provisions)?;
@@ -96,13 +114,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     }
     let store = Arc::new(Store::open(home)?);
     store.fail_dead_builds()?;
-    let image = store.begin_image(&NewImage {
-        name: plan.name.clone(),
-        version: plan.version.clone(),
-        parent: format!("{}/{}", plan.parent.name, plan.parent.version),
-        recipe: plan.recipe.to_string(),
-        folder: plan.destination.clone(),
-    })?;
+    let image = store.begin_image(&record::new_image(&plan, &origin, Vec::new()))?;
     std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
         format!("cannot create {}", image.logs)
     })?;
@@ -114,7 +126,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         runs: home.runs(),
         logs: image.logs.clone(),
     };
-    let ledger = Box::new(ImageLedger::new(store, image));
+    let ledger = Box::new(ImageLedger::new(Arc::clone(&store), image.clone()));
     let log = LogFile::create(&identity.logs.join("events.ndjson"))
         .or_failure(FailureKind::Environment, || {
             format!("cannot write the log in {}", identity.logs)
@@ -125,6 +137,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         cancel: cancel_on_signal(),
         cache,
         warm: args.warm == Warm::Auto && !args.release,
+        ..Options::default()
     };
     let baked = bake::bake(
         &plan,
@@ -139,7 +152,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     if let Some(cache) = &options.cache {
         cache.shelf().collect(LAYER_LIMIT, false)?;
     }
-    baked?;
+    store.set_os(&image, &baked?.manifest.os.pretty_name)?;
     Ok(ExitCode::SUCCESS)
 }
 

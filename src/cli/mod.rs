@@ -5,13 +5,17 @@ pub mod build;
 pub mod completions;
 pub mod component;
 pub mod convert;
+pub mod dev;
 pub mod disk;
 pub mod doctor;
 pub mod image;
+pub mod lifecycle;
 pub mod logs;
+pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
+pub mod scheduler;
 pub mod schema;
 pub mod ssh;
 pub mod validate;
@@ -62,6 +66,10 @@ enum Verb {
     Build(build::Args),
     /// Say what a build would do: what is kept from before, what is made anew, and why
     Plan(plan::Args),
+    /// Keep a guest as the recipe says while its documents are edited: a save runs what it changes
+    Dev(dev::DevArgs),
+    /// Open a shell in the guest as it is after a component
+    Shell(dev::ShellArgs),
     /// List, pull, build, import and remove base images
     Base(base::Args),
     /// Check documents of any kind without baking
@@ -76,6 +84,12 @@ enum Verb {
     Disk(disk::Args),
     /// Look at finished images and past builds
     Image(image::Args),
+    /// Run pipelines, look at them, and switch their schedules on and off
+    Pipeline(pipeline::Args),
+    /// Run pipelines when their time comes, until stopped
+    Scheduler(scheduler::Args),
+    /// Deprecate, disable and delete old images as policies say
+    Lifecycle(lifecycle::Args),
     /// Log in to the guest of a build that runs or was kept
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
@@ -137,9 +151,14 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
         Verb::Plan(args) => plan::run(args, &open(home)?).await,
+        Verb::Dev(args) => dev::dev(args, &open(home)?).await,
+        Verb::Shell(args) => dev::shell(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Image(args) => image::run(args, &open(home)?),
+        Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
+        Verb::Scheduler(args) => scheduler::run(&args, &open(home)?).await,
+        Verb::Lifecycle(args) => lifecycle::run(args, &open(home)?),
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),

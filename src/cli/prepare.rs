@@ -1,23 +1,26 @@
 //! From what was typed to a plan: the part that `build` and `plan` share.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Session;
 use crate::bake::BakePlan;
 use crate::bake::provisions::Provisions;
+use crate::bake::record::RecipeOrigin;
 use crate::bake::resolve::{self, Overrides};
 use crate::catalog::progress::Silent;
 use crate::catalog::{self, remote};
-use crate::documents::{Body, ParentImage, load};
+use crate::documents::{Body, Document, Kind, load};
 use crate::error::{Failure, Result};
+use crate::store::{Store, reference_of};
 
 /// Which recipe, and what is overruled.
 #[derive(Debug, clap::Args)]
 pub struct RecipeArgs {
-    /// The recipe's file
-    pub recipe: Utf8PathBuf,
+    /// The recipe's file, or NAME[/VERSION] of a recipe in the store
+    pub recipe: String,
     /// Folder for the finished image (it must not exist yet); default: below the home
     #[arg(short, long, value_name = "DIR")]
     pub destination: Option<Utf8PathBuf>,
@@ -42,6 +45,8 @@ pub struct Prepared {
     pub plan: BakePlan,
     /// What the components get from the host.
     pub provisions: Provisions,
+    /// Where the recipe came from.
+    pub origin: RecipeOrigin,
 }
 
 impl Prepared {
@@ -50,68 +55,85 @@ impl Prepared {
     /// # Errors
     /// What is wrong with the recipe, its components, its parent, or the values that it refers to.
     pub async fn new(args: &RecipeArgs, session: &Session) -> Result<Self> {
-        let (mut documents, diagnostics) = load(&args.recipe, &BTreeMap::new());
-        let invalid = || {
-            Failure::config(format!(
-                "{} is not a valid recipe ({})",
-                args.recipe,
-                diagnostics.counts()
-            ))
-            .with_details(diagnostics.render())
-        };
-        if diagnostics.has_errors() {
-            return Err(invalid());
-        }
-        documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
-        let [document] = &documents[..] else {
-            return Err(Failure::config(format!(
-                "{} holds {} image recipes",
-                args.recipe,
-                documents.len()
-            ))
-            .with_hint("name a file with one document of `kind: ImageRecipe`"));
-        };
+        let store = Arc::new(Store::open(&session.home)?);
+        let (document, origin) = find_recipe(&args.recipe, &store, session)?;
         let Body::ImageRecipe(recipe) = &document.body else {
-            return Err(invalid());
+            return Err(Failure::config(format!(
+                "{} is no image recipe",
+                args.recipe
+            )));
         };
-        if !diagnostics.is_empty() {
-            session.printer.warn(diagnostics.render());
-        }
         let parent = recipe
             .parent()
             .map_err(|complaint| Failure::config(complaint.message))?;
-        let base = catalog::resolve(session.home.path(), &reference(&parent, session).await?)?;
+        let home = session.home.path();
+        let base = catalog::resolve(home, &remote::reference(home, &parent, &Silent).await?)?;
         let overrides = Overrides {
             destination: args.destination.clone(),
             cpus: args.cpus,
             memory_mib: args.memory,
             no_tests: args.no_tests,
             component_folders: args.component_folders.clone(),
+            store: Some(store),
+            pinned: None,
         };
-        let plan = resolve::plan(document, recipe, &base, &overrides)?;
+        let plan = resolve::plan(&document, recipe, &base, &overrides)?;
         let provisions = Provisions::gather(&plan.components).await?;
-        Ok(Self { plan, provisions })
+        Ok(Self {
+            plan,
+            provisions,
+            origin,
+        })
     }
 }
 
-/// What the catalogue shall resolve: a disk at an address is fetched first.
-async fn reference(parent: &ParentImage, session: &Session) -> Result<String> {
-    let elsewhere = |what: &str| {
-        Failure::config(format!("the parent image {parent} is {what}"))
-            .with_hint("name an image of the catalogue (`ovenbird base list --all`), a disk's path, or an address with its digest")
+/// A file is meant if there is one, or if the text looks like one; else a recipe of the store.
+fn find_recipe(wanted: &str, store: &Store, session: &Session) -> Result<(Document, RecipeOrigin)> {
+    let path = Utf8Path::new(wanted);
+    let looks_like_file = matches!(path.extension(), Some("yml" | "yaml" | "json"))
+        || wanted.starts_with(['.', '/', '~']);
+    if path.exists() || looks_like_file {
+        let document = recipe_of_file(path, session)?;
+        let file = camino::absolute_utf8(path)
+            .map(Into::into)
+            .unwrap_or_else(|_| wanted.to_owned());
+        let origin = RecipeOrigin {
+            arn: None,
+            file: Some(file),
+            digest: document.digest().to_string(),
+        };
+        return Ok((document, origin));
+    }
+    let record = store
+        .resource(&reference_of(Kind::ImageRecipe, wanted)?)
+        .map_err(|failure| failure.context(format!("there is no file {wanted}")))?;
+    let origin = RecipeOrigin {
+        arn: Some(record.arn.clone()),
+        file: record.file.as_ref().map(ToString::to_string),
+        digest: record.digest.clone(),
     };
-    match parent {
-        ParentImage::Url { url, sha256 } => {
-            session
-                .printer
-                .line(format!("fetching {url} unless it is here"));
-            let disk = remote::fetch(session.home.path(), url, sha256, &Silent).await?;
-            // As an address of a file, so that the digest is checked in every build.
-            let path = disk.as_str().replace('%', "%25").replace('#', "%23");
-            Ok(format!("file://{path}#sha256:{sha256}"))
-        }
-        ParentImage::Ami(_) => Err(elsewhere("an AMI, which only EC2 can start")),
-        ParentImage::SsmParameter(_) => Err(elsewhere("a parameter, which only the service knows")),
-        ParentImage::Image { .. } | ParentImage::File { .. } => Ok(parent.to_string()),
+    Ok((record.read()?, origin))
+}
+
+fn recipe_of_file(path: &Utf8Path, session: &Session) -> Result<Document> {
+    let (mut documents, diagnostics) = load(path, &BTreeMap::new());
+    if diagnostics.has_errors() {
+        return Err(Failure::config(format!(
+            "{path} is not a valid recipe ({})",
+            diagnostics.counts()
+        ))
+        .with_details(diagnostics.render()));
+    }
+    if !diagnostics.is_empty() {
+        session.printer.warn(diagnostics.render());
+    }
+    documents.retain(|document| matches!(document.body, Body::ImageRecipe(_)));
+    match <[Document; 1]>::try_from(documents) {
+        Ok([document]) => Ok(document),
+        Err(documents) => Err(Failure::config(format!(
+            "{path} holds {} image recipes",
+            documents.len()
+        ))
+        .with_hint("name a file with one document of `kind: ImageRecipe`")),
     }
 }

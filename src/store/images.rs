@@ -1,104 +1,27 @@
 //! The record of images: who they are, their states with history, their steps.
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use rusqlite::{OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use super::Store;
-use crate::bake::plan::normalise;
+use super::apply::{next_build, set_tag};
+use super::inputs::{self, ImageInput};
+use super::resources::{has_tags, tags_of};
+use super::schema::Abort;
+use super::state::ImageState;
+use super::{Store, now};
 use crate::bake::recorder::Ledger;
 use crate::bake::run_folder::ProcessId;
+use crate::documents::arn::normalise_name;
+use crate::documents::{Version, VersionPattern};
 use crate::error::{Failure, FailureKind, Result};
 use crate::events::{StepKind, StepOutcome};
 
-/// The service's states of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ImageState {
-    /// Known, not begun.
-    Pending,
-    /// Being set up.
-    Creating,
-    /// The build guest runs.
-    Building,
-    /// The output is booted and tested.
-    Testing,
-    /// Being delivered.
-    Distributing,
-    /// Being made known elsewhere.
-    Integrating,
-    /// Done.
-    Available,
-    /// Ended by a failure.
-    Failed,
-    /// Ended by the person.
-    Cancelled,
-    /// Its files were removed.
-    Deleted,
-}
-
-impl ImageState {
-    const ALL: [Self; 10] = [
-        Self::Pending,
-        Self::Creating,
-        Self::Building,
-        Self::Testing,
-        Self::Distributing,
-        Self::Integrating,
-        Self::Available,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Deleted,
-    ];
-
-    /// The service's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Creating => "CREATING",
-            Self::Building => "BUILDING",
-            Self::Testing => "TESTING",
-            Self::Distributing => "DISTRIBUTING",
-            Self::Integrating => "INTEGRATING",
-            Self::Available => "AVAILABLE",
-            Self::Failed => "FAILED",
-            Self::Cancelled => "CANCELLED",
-            Self::Deleted => "DELETED",
-        }
-    }
-
-    /// Whether a process is at work on it.
-    pub const fn is_running(self) -> bool {
-        !matches!(
-            self,
-            Self::Available | Self::Failed | Self::Cancelled | Self::Deleted
-        )
-    }
-}
-
-impl fmt::Display for ImageState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ImageState {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("unknown state `{text}`"))
-    }
-}
-
 /// What is known of an image before its bake begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewImage {
     /// Its name as the person wrote it.
     pub name: String,
@@ -110,6 +33,12 @@ pub struct NewImage {
     pub recipe: String,
     /// The final folder; below the home's images if none is given.
     pub folder: Option<Utf8PathBuf>,
+    /// The guest's architecture.
+    pub architecture: Option<String>,
+    /// Everything it is made from.
+    pub inputs: Vec<ImageInput>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// An image on record.
@@ -117,7 +46,7 @@ pub struct NewImage {
 #[serde(rename_all = "camelCase")]
 pub struct ImageRecord {
     #[serde(skip)]
-    id: i64,
+    pub(super) id: i64,
     /// Its name as the person wrote it.
     pub name: String,
     #[serde(skip)]
@@ -144,11 +73,29 @@ pub struct ImageRecord {
     pub created: String,
     /// RFC 3339.
     pub updated: String,
+    /// `Linux` or `Windows`.
+    pub platform: String,
+    /// The guest's architecture, where it is known.
+    pub architecture: Option<String>,
+    /// The operating system that was found in it, once it is there: `Debian GNU/Linux 12 (bookworm)`.
+    pub os: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
     #[serde(skip)]
     owner: ProcessId,
 }
 
 impl ImageRecord {
+    /// The name as in ARNs.
+    pub fn slug(&self) -> &str {
+        &self.slug
+    }
+
+    /// The process that builds or built it.
+    pub fn owner(&self) -> ProcessId {
+        self.owner
+    }
+
     /// `name/version/build`, the name in the form of ARNs.
     pub fn id(&self) -> String {
         format!("{}/{}/{}", self.slug, self.version, self.build)
@@ -171,8 +118,65 @@ pub struct StepRecord {
     pub finished: String,
 }
 
+/// A state that an image got to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateChange {
+    /// The state.
+    pub state: ImageState,
+    /// Why, if something is to be said.
+    pub reason: Option<String>,
+    /// RFC 3339.
+    pub time: String,
+}
+
+/// The states of [`ImageState::is_running`].
+const RUNNING: &str =
+    "('PENDING', 'CREATING', 'BUILDING', 'TESTING', 'DISTRIBUTING', 'INTEGRATING')";
+
 const COLUMNS: &str = "id, name, slug, major, minor, patch, build, arn, run, state, reason, parent, folder, logs, created, \
-                       updated, owner_pid, owner_start";
+                       updated, owner_pid, owner_start, platform, architecture, os, \
+                       (SELECT json_group_object(key, value) FROM image_tag WHERE image = image.id)";
+
+/// Which images are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct ImageFilter {
+    /// Those of this name.
+    pub name: Option<String>,
+    /// Those whose version fits.
+    pub version: Option<VersionPattern>,
+    /// Those in one of these states; all if there is none.
+    pub states: Vec<ImageState>,
+    /// Those made at this time or later, RFC 3339.
+    pub since: Option<String>,
+    /// Those made before this time, RFC 3339.
+    pub before: Option<String>,
+    /// Those that have all of these tags; without a value any will do.
+    pub tags: Vec<(String, Option<String>)>,
+    /// Those of this platform, architecture or operating system.
+    pub platform: Option<String>,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+}
+
+impl ImageFilter {
+    fn wants(&self, image: &ImageRecord) -> bool {
+        let version = || image.version.parse::<Version>().ok();
+        self.version
+            .is_none_or(|pattern| version().is_some_and(|version| pattern.matches(version)))
+            && (self.states.is_empty() || self.states.contains(&image.state))
+            && self.platform.as_deref().is_none_or(|wanted| {
+                let wanted = wanted.to_lowercase();
+                image.platform.to_lowercase() == wanted
+                    || image.architecture.as_deref() == Some(&wanted)
+                    || image
+                        .os
+                        .as_deref()
+                        .is_some_and(|os| os.to_lowercase().contains(&wanted))
+            })
+            && has_tags(&image.tags, &self.tags)
+    }
+}
 
 impl Store {
     /// Puts a new image on record with the next build number of its version; the number is never given twice.
@@ -180,31 +184,39 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Config`] if the version is not one, [`FailureKind::Environment`] if the store can't be written.
     pub fn begin_image(self: &Arc<Self>, image: &NewImage) -> Result<ImageRecord> {
-        let slug = normalise(&image.name);
-        let [major, minor, patch] = version_of(&image.version).ok_or_else(|| {
+        let slug = normalise_name(&image.name);
+        let version: Version = image.version.parse().map_err(|_| {
             Failure::config(format!(
                 "`{}` is not a version such as 1.0.0",
                 image.version
             ))
         })?;
+        let [major, minor, patch] = version.nodes();
         let owner = ProcessId::current();
         let now = now();
         let home = &self.home;
         let run = uuid::Uuid::new_v4().to_string();
-        let arn = self.write(|transaction| {
-            let build: u32 = transaction.query_row(
-                "SELECT coalesce(max(build), 0) + 1 FROM image WHERE slug = ?1 AND major = ?2 AND minor = ?3 AND patch = ?4",
-                params![slug, major, minor, patch],
+        let quota = self.settings().quota("concurrentBuilds");
+        let arn = self.transact(|transaction| {
+            let running: u32 = transaction.query_row(
+                &format!("SELECT count(*) FROM image WHERE state IN {RUNNING}"),
+                [],
                 |row| row.get(0),
             )?;
-            let version = format!("{major}.{minor}.{patch}");
+            if u64::from(running) >= quota {
+                return Err(Abort::Refused(
+                    Failure::config(format!("{running} builds are running, at most {quota} may"))
+                        .with_hint("`concurrentBuilds` under `[quotas]` in the home's config.toml changes the limit"),
+                ));
+            }
+            let build = next_build(transaction, "image", &slug, version)?;
             let arn = format!("arn:local:imagebuilder:local:self:image/{slug}/{version}/{build}");
-            let place = |root: Utf8PathBuf| root.join(&slug).join(&version).join(build.to_string());
+            let place = |root: Utf8PathBuf| root.join(&slug).join(version.to_string()).join(build.to_string());
             let folder = image.folder.clone().unwrap_or_else(|| place(home.images()));
             transaction.execute(
                 "INSERT INTO image (name, slug, major, minor, patch, build, arn, run, state, parent, recipe, folder, logs, \
-                 owner_pid, owner_start, created, updated) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'PENDING', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)",
+                 owner_pid, owner_start, created, updated, architecture) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'PENDING', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16)",
                 params![
                     image.name,
                     slug,
@@ -221,14 +233,25 @@ impl Store {
                     owner.pid,
                     i64::try_from(owner.start).unwrap_or(0),
                     now,
+                    image.architecture,
                 ],
             )?;
+            let id = transaction.last_insert_rowid();
+            transaction.execute(
+                "INSERT INTO image_history (image, state, reason, time) VALUES (?1, 'PENDING', NULL, ?2)",
+                params![id, now],
+            )?;
+            inputs::insert(transaction, id, &image.inputs)?;
+            for (key, value) in &image.tags {
+                set_tag(transaction, "image", id, key, value)?;
+            }
             Ok(arn)
         })?;
         self.find_image(&arn)
     }
 
-    /// Finds an image by ARN, run, `name/version/build`, `name/version` or `name` (the newest build then).
+    /// Finds an image by ARN, run, `name/version/build`, `name/version` (which may end in `x`) or `name`; the newest of
+    /// those that fit.
     ///
     /// # Errors
     /// [`FailureKind::Config`] if there is none.
@@ -236,25 +259,29 @@ impl Store {
         let short = wanted
             .rsplit_once(":image/")
             .map_or(wanted, |(_, rest)| rest);
-        let mut parts = short.split('/');
-        let slug = normalise(parts.next().unwrap_or_default());
-        let version = parts.next();
-        let build = parts.next().map(str::parse::<u32>);
+        let mut parts = short.splitn(2, '/');
+        let slug = normalise_name(parts.next().unwrap_or_default());
+        let pattern = match parts.next() {
+            None => Some(VersionPattern::ANY),
+            Some(version) => version.parse().ok(),
+        };
         let found = self.read(|connection| {
-            if let Some(record) = connection
-                .query_row(&format!("SELECT {COLUMNS} FROM image WHERE run = ?1"), [wanted], record_of)
-                .optional()?
-            {
-                return Ok(Some(record));
-            }
-            let mut statement = connection.prepare(&format!(
-                "SELECT {COLUMNS} FROM image WHERE slug = ?1 ORDER BY major DESC, minor DESC, patch DESC, build DESC"
-            ))?;
-            let records = statement.query_map([&slug], record_of)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(records.into_iter().find(|record| {
-                version.is_none_or(|version| record.version == version)
-                    && build.as_ref().is_none_or(|build| build.as_ref() == Ok(&record.build))
-            }))
+            let by_run = connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM image WHERE run = ?1"))?
+                .query_row([wanted], record_of)
+                .optional()?;
+            let (None, Some(pattern)) = (&by_run, pattern) else {
+                return Ok(by_run);
+            };
+            let [major, minor, patch] = pattern.nodes();
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM image WHERE slug = ?1 AND (?2 IS NULL OR major = ?2) \
+                     AND (?3 IS NULL OR minor = ?3) AND (?4 IS NULL OR patch = ?4) AND (?5 IS NULL OR build = ?5) \
+                     ORDER BY major DESC, minor DESC, patch DESC, build DESC LIMIT 1"
+                ))?
+                .query_row(params![slug, major, minor, patch, pattern.build()], record_of)
+                .optional()
         })?;
         found.ok_or_else(|| {
             Failure::config(format!("no image `{wanted}`"))
@@ -267,12 +294,94 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Environment`] if the store can't be read.
     pub fn list_images(&self) -> Result<Vec<ImageRecord>> {
+        self.images(&ImageFilter::default())
+    }
+
+    /// The images that pass a filter, newest first.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the store can't be read.
+    pub fn images(&self, filter: &ImageFilter) -> Result<Vec<ImageRecord>> {
+        let slug = filter.name.as_deref().map(normalise_name);
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM image WHERE (?1 IS NULL OR slug = ?1) AND (?2 IS NULL OR created >= ?2) \
+                 AND (?3 IS NULL OR created < ?3) ORDER BY id DESC"
+            ))?;
+            let rows = statement.query_map(params![slug, filter.since, filter.before], record_of)?;
+            rows.filter(|row| row.as_ref().map_or(true, |image| filter.wants(image)))
+                .take(limit)
+                .collect()
+        })
+    }
+
+    /// The images that a process is at work on, or was when it died.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the store can't be read.
+    pub fn running_images(&self) -> Result<Vec<ImageRecord>> {
         self.read(|connection| {
             connection
-                .prepare(&format!("SELECT {COLUMNS} FROM image ORDER BY id DESC"))?
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM image WHERE state IN {RUNNING} ORDER BY id DESC"
+                ))?
                 .query_map([], record_of)?
                 .collect()
         })
+    }
+
+    /// The recipe that an image was made from, as it was on record when the build began.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the store can't be read.
+    pub fn recipe_of(&self, image: &ImageRecord) -> Result<serde_json::Value> {
+        let text: String = self.read(|connection| {
+            connection.query_row(
+                "SELECT recipe FROM image WHERE id = ?1",
+                [image.id],
+                |row| row.get(0),
+            )
+        })?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::environment(format!("the record of {} is damaged", image.id()))
+                .caused_by(error)
+        })
+    }
+
+    /// The states that an image went through.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the store can't be read.
+    pub fn history_of(&self, image: &ImageRecord) -> Result<Vec<StateChange>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT state, reason, time FROM image_history WHERE image = ?1 ORDER BY rowid",
+                )?
+                .query_map([image.id], |row| {
+                    Ok(StateChange {
+                        state: state_of(&row.get::<_, String>(0)?, 0)?,
+                        reason: row.get(1)?,
+                        time: row.get(2)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// Records what was found in a finished image.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the store can't be written.
+    pub fn set_os(&self, image: &ImageRecord, os: &str) -> Result<()> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE image SET os = ?2 WHERE id = ?1",
+                params![image.id, os],
+            )
+        })
+        .map(drop)
     }
 
     /// The steps of an image, in the order in which they ended.
@@ -307,31 +416,40 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<()> {
         let now = now();
-        let changed = self.write(|transaction| {
-            // What has ended stays ended; only its files can go.
-            let changed = transaction.execute(
-                "UPDATE image SET state = ?2, reason = ?3, updated = ?4 WHERE id = ?1 \
-                 AND (?2 = 'DELETED' OR state NOT IN ('AVAILABLE', 'FAILED', 'CANCELLED', 'DELETED'))",
+        self.transact(|transaction| {
+            let known: Option<String> = transaction
+                .query_row("SELECT state FROM image WHERE id = ?1", [image.id], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let known = match known {
+                Some(word) => state_of(&word, 0)?,
+                None => {
+                    return Err(Abort::Refused(Failure::new(
+                        FailureKind::Internal,
+                        format!("the image {} is no longer on record", image.id()),
+                    )));
+                }
+            };
+            if !known.may_become(state) {
+                return Err(Abort::Refused(Failure::new(
+                    FailureKind::Internal,
+                    format!(
+                        "the image {} is {known} and can't become {state}",
+                        image.id()
+                    ),
+                )));
+            }
+            transaction.execute(
+                "UPDATE image SET state = ?2, reason = ?3, updated = ?4 WHERE id = ?1",
                 params![image.id, state.as_str(), reason, now],
             )?;
-            if changed > 0 {
-                transaction.execute(
-                    "INSERT INTO image_history (image, state, reason, time) VALUES (?1, ?2, ?3, ?4)",
-                    params![image.id, state.as_str(), reason, now],
-                )?;
-            }
-            Ok(changed)
-        })?;
-        if changed == 0 {
-            return Err(Failure::new(
-                FailureKind::Internal,
-                format!(
-                    "the image {} has ended and can't become {state}",
-                    image.id()
-                ),
-            ));
-        }
-        Ok(())
+            transaction.execute(
+                "INSERT INTO image_history (image, state, reason, time) VALUES (?1, ?2, ?3, ?4)",
+                params![image.id, state.as_str(), reason, now],
+            )?;
+            Ok(())
+        })
     }
 
     /// Removes an image from the records.
@@ -339,8 +457,16 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Environment`] if the store can't be written.
     pub fn forget_image(&self, image: &ImageRecord) -> Result<()> {
-        self.write(|transaction| transaction.execute("DELETE FROM image WHERE id = ?1", [image.id]))
-            .map(drop)
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM image WHERE id = ?1", [image.id])?;
+            // Texts that no other image was made from.
+            transaction.execute(
+                "DELETE FROM component_text WHERE NOT EXISTS \
+                 (SELECT 1 FROM image_input WHERE image_input.digest = component_text.digest)",
+                [],
+            )
+        })
+        .map(drop)
     }
 
     /// Marks images whose builder died; returns them.
@@ -348,8 +474,8 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Environment`] if the store can't be written.
     pub fn fail_dead_builds(&self) -> Result<Vec<ImageRecord>> {
-        let mut dead = self.list_images()?;
-        dead.retain(|image| image.state.is_running() && !image.owner.is_alive());
+        let mut dead = self.running_images()?;
+        dead.retain(|image| !image.owner.is_alive());
         for image in &dead {
             self.set_state(image, ImageState::Failed, Some("the build's process ended"))?;
         }
@@ -399,10 +525,7 @@ impl Ledger for ImageLedger {
 
 fn record_of(row: &Row<'_>) -> rusqlite::Result<ImageRecord> {
     let (major, minor, patch): (u32, u32, u32) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    let state: String = row.get(9)?;
-    let state = state.parse().map_err(|error: String| {
-        rusqlite::Error::FromSqlConversionFailure(9, rusqlite::types::Type::Text, error.into())
-    })?;
+    let state = state_of(&row.get::<_, String>(9)?, 9)?;
     let start: i64 = row.get(17)?;
     Ok(ImageRecord {
         id: row.get(0)?,
@@ -423,151 +546,19 @@ fn record_of(row: &Row<'_>) -> rusqlite::Result<ImageRecord> {
             pid: row.get(16)?,
             start: u64::try_from(start).unwrap_or(0),
         },
+        platform: row.get(18)?,
+        architecture: row.get(19)?,
+        os: row.get(20)?,
+        tags: tags_of(&row.get::<_, String>(21)?, 21)?,
     })
 }
 
-fn version_of(text: &str) -> Option<[u32; 3]> {
-    let mut parts = text.split('.').map(str::parse::<u32>);
-    let version = [
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-    ];
-    parts.next().is_none().then_some(version)
-}
-
-fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+fn state_of(word: &str, column: usize) -> rusqlite::Result<ImageState> {
+    word.parse().map_err(|error: String| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Home;
-
-    fn store() -> (tempfile::TempDir, Arc<Store>) {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::at(camino::Utf8Path::from_path(folder.path()).unwrap()).unwrap();
-        let store = Arc::new(Store::open(&home).unwrap());
-        (folder, store)
-    }
-
-    fn image(name: &str, version: &str) -> NewImage {
-        NewImage {
-            name: name.into(),
-            version: version.into(),
-            parent: "debian-12/1.0.0".into(),
-            recipe: "{}".into(),
-            folder: None,
-        }
-    }
-
-    #[test]
-    fn build_numbers_count_per_version_and_names_collide_when_normalised() {
-        let (_folder, store) = store();
-        assert_eq!(
-            store
-                .begin_image(&image("Web Server", "1.0.0"))
-                .unwrap()
-                .build,
-            1
-        );
-        assert_eq!(
-            store
-                .begin_image(&image("web-server", "1.0.0"))
-                .unwrap()
-                .build,
-            2
-        );
-        assert_eq!(
-            store
-                .begin_image(&image("web-server", "1.10.0"))
-                .unwrap()
-                .build,
-            1
-        );
-        assert_eq!(
-            store
-                .begin_image(&image("web-server", "1.9.0"))
-                .unwrap()
-                .build,
-            1
-        );
-        assert_eq!(
-            store.find_image("web-server").unwrap().id(),
-            "web-server/1.10.0/1"
-        );
-        assert_eq!(store.find_image("web-server/1.0.0").unwrap().build, 2);
-        assert_eq!(store.find_image("Web Server/1.0.0/1").unwrap().build, 1);
-        let arn = store.find_image("web-server/1.9.0/1").unwrap().arn;
-        assert_eq!(store.find_image(&arn).unwrap().version, "1.9.0");
-        assert!(store.find_image("web-server/2.0.0").is_err());
-        assert!(store.begin_image(&image("x", "1.0")).is_err());
-    }
-
-    #[test]
-    fn an_ended_image_stays_ended() {
-        let (_folder, store) = store();
-        let image = store.begin_image(&image("web", "1.0.0")).unwrap();
-        store.set_state(&image, ImageState::Building, None).unwrap();
-        store
-            .set_state(&image, ImageState::Failed, Some("why"))
-            .unwrap();
-        assert!(
-            store
-                .set_state(&image, ImageState::Available, None)
-                .is_err()
-        );
-        let image = store.find_image("web").unwrap();
-        assert_eq!(
-            (image.state, image.reason.as_deref()),
-            (ImageState::Failed, Some("why"))
-        );
-    }
-
-    #[test]
-    fn builds_of_dead_processes_are_marked() {
-        let (_folder, store) = store();
-        let mine = store.begin_image(&image("mine", "1.0.0")).unwrap();
-        let dead = store.begin_image(&image("dead", "1.0.0")).unwrap();
-        store
-            .write(|transaction| {
-                transaction.execute("UPDATE image SET owner_start = 1 WHERE id = ?1", [dead.id])
-            })
-            .unwrap();
-        let marked: Vec<_> = store
-            .fail_dead_builds()
-            .unwrap()
-            .iter()
-            .map(ImageRecord::id)
-            .collect();
-        assert_eq!(marked, ["dead/1.0.0/1"]);
-        assert!(store.find_image("mine").unwrap().state.is_running());
-        assert_eq!(mine.state, ImageState::Pending);
-    }
-
-    #[test]
-    fn two_writers_never_get_the_same_number() {
-        let (_folder, store) = store();
-        let home = store.home.clone();
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let home = home.clone();
-                std::thread::spawn(move || {
-                    let store = Arc::new(Store::open(&home).unwrap());
-                    (0..25)
-                        .map(|_| store.begin_image(&image("web", "1.0.0")).unwrap().build)
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        let mut builds: Vec<u32> = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect();
-        builds.sort_unstable();
-        assert_eq!(builds, (1..=100).collect::<Vec<_>>());
-    }
-}
+#[path = "images_tests.rs"]
+mod tests;

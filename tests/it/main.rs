@@ -9,5 +9,6 @@ mod failures;
 mod layers;
 mod moto;
 mod outside;
+mod pipelines;
 mod setup;
 mod trial;
