@@ -66,7 +66,8 @@ impl Prepared {
         let parent = recipe
             .parent()
             .map_err(|complaint| Failure::config(complaint.message))?;
-        let base = catalog::resolve(session.home.path(), &reference(&parent, session).await?)?;
+        let home = session.home.path();
+        let base = catalog::resolve(home, &remote::reference(home, &parent, &Silent).await?)?;
         let overrides = Overrides {
             destination: args.destination.clone(),
             cpus: args.cpus,
@@ -134,27 +135,5 @@ fn recipe_of_file(path: &Utf8Path, session: &Session) -> Result<Document> {
             documents.len()
         ))
         .with_hint("name a file with one document of `kind: ImageRecipe`")),
-    }
-}
-
-/// What the catalogue shall resolve: a disk at an address is fetched first.
-async fn reference(parent: &ParentImage, session: &Session) -> Result<String> {
-    let elsewhere = |what: &str| {
-        Failure::config(format!("the parent image {parent} is {what}"))
-            .with_hint("name an image of the catalogue (`ovenbird base list --all`), a disk's path, or an address with its digest")
-    };
-    match parent {
-        ParentImage::Url { url, sha256 } => {
-            session
-                .printer
-                .line(format!("fetching {url} unless it is here"));
-            let disk = remote::fetch(session.home.path(), url, sha256, &Silent).await?;
-            // As an address of a file, so that the digest is checked in every build.
-            let path = disk.as_str().replace('%', "%25").replace('#', "%23");
-            Ok(format!("file://{path}#sha256:{sha256}"))
-        }
-        ParentImage::Ami(_) => Err(elsewhere("an AMI, which only EC2 can start")),
-        ParentImage::SsmParameter(_) => Err(elsewhere("a parameter, which only the service knows")),
-        ParentImage::Image { .. } | ParentImage::File { .. } => Ok(parent.to_string()),
     }
 }

@@ -54,6 +54,7 @@ impl Incoming<'_> {
             let body = self.body(&reader, &value)?;
             if !self.stored {
                 check(&reader, self.node, self.source, &body);
+                reader.check_files(file.parent().unwrap_or("".into()));
             }
             Some((body, value, file))
         });

@@ -80,6 +80,24 @@ impl<'r> Reader<'r> {
         (self.places.into_inner(), self.found.into_inner())
     }
 
+    /// Reports paths behind which there is no file.
+    pub fn check_files(&self, folder: &Utf8Path) {
+        let found = self.found.borrow();
+        for reference in found.iter() {
+            let path = folder.join(&reference.text);
+            if reference.refers == Refers::ComponentFile && !path.is_file() {
+                self.report(
+                    self.error(
+                        "missing-reference",
+                        reference.span,
+                        format!("there is no file {path}"),
+                    )
+                    .expected("the path of a component document, relative to this file"),
+                );
+            }
+        }
+    }
+
     /// The place of a value that has been read.
     pub fn place(&self, pointer: &str) -> Span {
         self.places.borrow().get(pointer)

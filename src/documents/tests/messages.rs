@@ -480,6 +480,16 @@ fn references() {
 
     1 error
     "#);
+    insta::assert_snapshot!(recipe("components: [{path: parts/no-such-file.yml}]"), @r#"
+    error[missing-reference]: there is no file parts/no-such-file.yml
+     --> d.yml:5:21
+      |
+    5 | components: [{path: parts/no-such-file.yml}]
+      |                     ^^^^^^^^^^^^^^^^^^^^^^
+      = expected: the path of a component document, relative to this file
+
+    1 error
+    "#);
     insta::assert_snapshot!(recipe("components: [{parameters: [{name: a, value: b}]}]"), @r#"
     error[missing-key]: the component has neither `componentArn` nor `path`
      --> d.yml:5:15
