@@ -43,10 +43,13 @@ lint: ## Check format, lints, documentation and dependencies
 	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --workspace check
 
-install: build ## Install binary, man pages and completions below PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+install: build ## Install binary, man pages, completions and the scheduler's unit below PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/lib/systemd/user \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 	install -m 755 $(OVENBIRD) $(DESTDIR)$(PREFIX)/bin/ovenbird
 	$(OVENBIRD) man $(DESTDIR)$(PREFIX)/share/man/man1
 	$(OVENBIRD) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ovenbird
 	$(OVENBIRD) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ovenbird
+	sed 's|@PREFIX@|$(PREFIX)|' packaging/ovenbird-scheduler.service \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/user/ovenbird-scheduler.service
+	@echo "to run pipelines by their schedules: systemctl --user enable --now ovenbird-scheduler"

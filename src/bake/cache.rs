@@ -15,6 +15,9 @@ use crate::layers::{Inputs, Layer, LayerId, LayerKey, Lookup, Shelf};
 use crate::machine::Boot;
 use crate::output::manifest::Manifest;
 
+/// Room for layers; beyond it the longest unused go.
+pub const LAYER_LIMIT: u64 = 20 << 30;
+
 /// The name of the first layer: the parent, booted once, with the agent in place.
 pub const BOOT: &str = "boot";
 
@@ -424,7 +427,7 @@ fn image_key(plan: &BakePlan, top: &LayerId) -> LayerKey {
     for (index, component) in plan.components.iter().enumerate() {
         inputs.set(
             format!("component {index}"),
-            format!("{} {}", component.name, component.sha256),
+            format!("{} {}", component.name, component.digest),
         );
     }
     let tags: &BTreeMap<String, String> = &plan.tags;

@@ -8,15 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use super::prepare::{Prepared, RecipeArgs};
-use crate::bake::cache::Cache;
+use crate::bake::cache::{Cache, LAYER_LIMIT};
 use crate::bake::{self, Identity, OnError, Options, record, run_folder};
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::machine::{Accelerator, Host};
 use crate::store::{ImageLedger, Store};
-
-/// Room for layers; beyond it the longest unused go.
-const LAYER_LIMIT: u64 = 20 << 30;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]

@@ -7,16 +7,21 @@ pub mod completions;
 pub mod component;
 pub mod convert;
 pub mod delete;
+pub mod dev;
 pub mod disk;
 pub mod doctor;
 pub mod gc;
 pub mod get;
 pub mod image;
+pub mod lifecycle;
 pub mod list;
 pub mod logs;
+pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
+pub mod scheduler;
+pub mod schema;
 pub mod show;
 pub mod ssh;
 pub mod tag;
@@ -84,10 +89,16 @@ enum Verb {
     Tag(tag::Args),
     /// Remove what nothing needs any more: leftovers of failed builds, old logs, caches
     Gc(gc::Args),
+    /// Keep a guest as the recipe says while its documents are edited: a save runs what it changes
+    Dev(dev::DevArgs),
+    /// Open a shell in the guest as it is after a component
+    Shell(dev::ShellArgs),
     /// List, pull, build, import and remove base images
     Base(base::Args),
-    /// Check recipes and component documents without baking
+    /// Check documents of any kind without baking
     Validate(validate::Args),
+    /// Print the JSON Schema of a kind of document, for editors
+    Schema(schema::Args),
     /// Run, check and write component documents without a recipe
     Component(component::Args),
     /// Convert a disk from any format to any other
@@ -96,6 +107,12 @@ enum Verb {
     Disk(disk::Args),
     /// Look at finished images and past builds
     Image(image::Args),
+    /// Run pipelines, look at them, and switch their schedules on and off
+    Pipeline(pipeline::Args),
+    /// Run pipelines when their time comes, until stopped
+    Scheduler(scheduler::Args),
+    /// Deprecate, disable and delete old images as policies say
+    Lifecycle(lifecycle::Args),
     /// Log in to the guest of a build that runs or was kept
     Ssh(ssh::Args),
     /// Show the events, the console and the components' logs of a build
@@ -157,6 +174,8 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
         Verb::Plan(args) => plan::run(args, &open(home)?).await,
+        Verb::Dev(args) => dev::dev(args, &open(home)?).await,
+        Verb::Shell(args) => dev::shell(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Apply(args) => apply::run(&args, &open(home)?),
@@ -167,9 +186,13 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Tag(args) => tag::run(&args, &open(home)?),
         Verb::Gc(args) => gc::run(&args, &open(home)?),
         Verb::Image(args) => image::run(args, &open(home)?).await,
+        Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
+        Verb::Scheduler(args) => scheduler::run(&args, &open(home)?).await,
+        Verb::Lifecycle(args) => lifecycle::run(args, &open(home)?),
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
+        Verb::Schema(args) => schema::run(&args, printer),
         Verb::Component(args) => component::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,

@@ -420,6 +420,16 @@ pub enum NotifiedState {
     Failed,
 }
 
+impl NotifiedState {
+    /// The service's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "AVAILABLE",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
 fn both_states() -> Vec<NotifiedState> {
     vec![NotifiedState::Available, NotifiedState::Failed]
 }

@@ -118,10 +118,8 @@ fn check(reader: &Reader<'_>, node: &Node, source: &Source, body: &Body) {
             distribution::check(reader, configuration);
         }
         Body::LifecyclePolicy(policy) => lifecycle::check(reader, policy),
-        Body::ImageRecipe(_)
-        | Body::InfrastructureConfiguration(_)
-        | Body::ImagePipeline(_)
-        | Body::Workflow(_) => {}
+        Body::Workflow(workflow) => inline::check_workflow(reader, node, source, workflow),
+        Body::ImageRecipe(_) | Body::InfrastructureConfiguration(_) | Body::ImagePipeline(_) => {}
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-images.sql"),
     include_str!("migrations/0002-resources.sql"),
+    include_str!("migrations/0003-pipelines.sql"),
 ];
 
 /// Another process may hold the write lock for a moment.

@@ -8,6 +8,7 @@ mod failures;
 mod layers;
 mod moto;
 mod outside;
+mod pipelines;
 mod setup;
 mod store;
 mod store_crashes;

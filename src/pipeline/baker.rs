@@ -1,0 +1,86 @@
+//! The edge between pipelines and guests: who bakes what a run has resolved.
+
+use camino::Utf8PathBuf;
+use tokio_util::sync::CancellationToken;
+
+use crate::bake::cache::{Cache, LAYER_LIMIT};
+use crate::bake::provisions::Provisions;
+use crate::bake::recorder::Ledger;
+use crate::bake::{self, BakePlan, Identity, OnError, Options};
+use crate::error::Result;
+use crate::events::Events;
+use crate::machine::{Accelerator, Host};
+
+/// A bake with everything it needs.
+pub struct Order {
+    /// What to bake.
+    pub plan: BakePlan,
+    /// Who the image is.
+    pub identity: Identity,
+    /// The accelerator that was asked for.
+    pub accelerator: Option<Accelerator>,
+    /// What to do with the guest on failure.
+    pub on_error: OnError,
+    /// When to stop.
+    pub cancel: CancellationToken,
+    /// Who is told of what happens.
+    pub events: Events,
+    /// Where states and steps are kept.
+    pub ledger: Box<dyn Ledger>,
+}
+
+/// Somebody who bakes.
+pub trait Baker {
+    /// Bakes; the states of the image, its end too, go to the ledger.
+    ///
+    /// # Errors
+    /// Why there is no image.
+    fn bake(&self, order: Order) -> impl Future<Output = Result<()>>;
+}
+
+/// Bakes in guests on this machine.
+#[derive(Debug, Clone)]
+pub struct LocalBaker {
+    /// Where probes and layers are remembered.
+    pub cache: Utf8PathBuf,
+}
+
+impl Baker for LocalBaker {
+    async fn bake(&self, order: Order) -> Result<()> {
+        let before = async {
+            let provisions = Provisions::gather(&order.plan.components).await?;
+            let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
+            Ok((provisions, host))
+        };
+        let (provisions, host) = match before.await {
+            Ok(found) => found,
+            Err(failure) => {
+                let failure: crate::error::Failure = failure;
+                order.ledger.state("FAILED", Some(&failure.chain()))?;
+                return Err(failure);
+            }
+        };
+        let options = Options {
+            on_error: order.on_error,
+            cancel: order.cancel,
+            // Layers are reused, a finished image is not: each run of a pipeline has a build number of its own.
+            cache: Some(Cache::new(&self.cache)),
+            warm: true,
+            ..Options::default()
+        };
+        let baked = bake::bake(
+            &order.plan,
+            &provisions,
+            &host,
+            &order.identity,
+            &options,
+            order.events,
+            order.ledger,
+        )
+        .await;
+        if let Some(cache) = &options.cache {
+            cache.shelf().collect(LAYER_LIMIT, false)?;
+        }
+        baked.map(drop)
+    }
+}
