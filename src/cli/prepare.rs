@@ -12,7 +12,7 @@ use crate::bake::record::RecipeOrigin;
 use crate::bake::resolve::{self, Overrides};
 use crate::catalog::progress::Silent;
 use crate::catalog::{self, remote};
-use crate::documents::{Body, Document, Kind, ParentImage, load};
+use crate::documents::{Body, Document, Kind, load};
 use crate::error::{Failure, Result};
 use crate::store::{Store, reference_of};
 

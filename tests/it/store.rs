@@ -120,7 +120,11 @@ fn a_folder_is_applied_changed_and_applied_again() {
 #[test]
 fn problems_are_shown_with_file_line_and_hint() {
     let setup = setup::empty();
-    let shown = |ran: setup::Ran| ran.stderr.replace(&format!("{}/", setup.path()), "");
+    let shown = |ran: setup::Ran| {
+        let text = ran.stderr.replace(&format!("{}/", setup.path()), "");
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        lines.join("\n")
+    };
     let file = setup.file("recipe.yml", RECIPE);
     insta::assert_snapshot!(shown(setup.run(&["apply", file.as_str()]).expect(3)), @r#"
     error: nothing was applied: there is a problem
@@ -131,7 +135,7 @@ fn problems_are_shown_with_file_line_and_hint() {
         |                   ^^^^^^^^^^^^^^^^^
         = expected: a component of the store, or one that is applied along with it
         = hint: `ovenbird apply` of its file or folder puts a component into the store
-      
+
       1 error
     "#);
     let file = setup.file("wrong.yml", &RECIPE.replace("parentImage", "parentImge"));
@@ -143,7 +147,7 @@ fn problems_are_shown_with_file_line_and_hint() {
       1 | kind: ImageRecipe
         | ^^^^
         = hint: `parentImge` looks like it
-      
+
       error[unknown-key]: unknown key `parentImge` in the recipe
        --> wrong.yml:4:1
         |
@@ -151,7 +155,7 @@ fn problems_are_shown_with_file_line_and_hint() {
         | ^^^^^^^^^^
         = expected: `kind`, `name`, `description`, `semanticVersion`, `parentImage`, `components`, `blockDeviceMappings`, `workingDirectory`, `additionalInstanceConfiguration`, `amiTags`, `amiWatermarks`, `tags`, `local`, `clientToken` or `dryRun`
         = hint: did you mean `parentImage`?
-      
+
       2 errors
     "#);
     insta::assert_snapshot!(shown(setup.run(&["get", "component/nothing"]).expect(3)), @r#"
