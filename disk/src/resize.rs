@@ -73,6 +73,18 @@ fn move_gpt(
         .checked_sub(entry_sectors + 1)
         .filter(|last| *last > old.first_usable)
         .ok_or_else(|| Error::refused(format!("no room for a GPT in {size} bytes")))?;
+    let entries_lba = if old.my_lba == 1 { old.entries_lba } else { 2 };
+    if entries_lba < 2
+        || entries_lba
+            .checked_add(entry_sectors)
+            .is_none_or(|end| end > old.first_usable)
+    {
+        // The new header or the new backup would be written over the entries, or they over a partition.
+        return Err(Error::invalid(format!(
+            "GPT entries at sectors {entries_lba} and on; the header ends at 1 and partitions begin at {}",
+            old.first_usable
+        )));
+    }
     let mut header = GptHeader {
         last_usable,
         ..old.clone()
@@ -103,11 +115,13 @@ fn move_gpt(
     }
     // The old backup would be found by tools that search for one.
     let old_backup = old_size / SECTOR - 1;
-    if old_backup > last_end && old_backup != backup_lba && old_backup < sectors {
+    if old_backup > last_end.max(old.first_usable)
+        && old_backup != backup_lba
+        && old_backup < sectors
+    {
         disk.write(&[0; 512], old_backup * SECTOR)?;
     }
     disk.write(&protective_mbr(disk, sectors)?, 0)?;
-    let entries_lba = if old.my_lba == 1 { old.entries_lba } else { 2 };
     disk.write(&header.encode(1, backup_lba, entries_lba), SECTOR)?;
     let mut entries = header.entries.clone();
     entries.resize(index(entry_sectors * SECTOR), 0);

@@ -13,6 +13,7 @@ mod residue;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use initramfs::names as initramfs_names;
 pub use lints::{LINTS, Lint, Road, Severity};
 
 use crate::{DiskReader, Image, Progress, Result};

@@ -1,5 +1,7 @@
 //! Integration tests: real tools make the fixtures and judge the results.
 
+mod containers;
+mod corpus;
 mod fixtures;
 mod formats;
 mod guest;
