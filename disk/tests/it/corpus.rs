@@ -39,7 +39,7 @@ fn seeds_and_their_neighbours_end_in_an_answer() {
         assert!(!seeds.is_empty(), "{name} has no seeds");
         for (path, seed) in seeds {
             parse(&seed);
-            let dice = noise(seed.len() as u64, 150 * 8);
+            let dice = noise(seed.len() as u64, 50 * 8);
             for round in dice.chunks_exact(8) {
                 let mut changed = seed.clone();
                 let at = |i: usize| usize::from(u16::from_le_bytes([round[i], round[i + 1]]));

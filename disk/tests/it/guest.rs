@@ -597,3 +597,114 @@ fn windows_of_a_disk_are_confined() {
     assert!(window.read_at(&mut [0; 513], 0).is_err());
     assert!(window.read_at(&mut [0; 2], u64::MAX).is_err());
 }
+
+#[test]
+fn a_fitted_disk_is_small_whole_and_grows_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // To hash hundreds of megabytes of holes would take longer than all the rest.
+    let plain = ovenbird_disk::ConvertOptions {
+        durable: false,
+        sha256: false,
+        verify: false,
+        threads: 2,
+    };
+    let root = guest_root(dir.path(), &["-O", "resize_inode"]);
+    run("truncate", &["-s", "700M", text(&root)]);
+    run("resize2fs", &[text(&root)]);
+    // Something far behind, which has to move: what lies in front is marked as used, until e2fsck looks.
+    let noise = dir.path().join("far");
+    fs::write(&noise, crate::formats::noise(3, 3 << 20)).unwrap();
+    let script = dir.path().join("far.cmd");
+    fs::write(
+        &script,
+        format!("setb 20000 100000\nwrite {} /var/far\n", text(&noise)),
+    )
+    .unwrap();
+    run("debugfs", &["-w", "-f", text(&script), text(&root)]);
+    run(
+        "sh",
+        &[
+            "-c",
+            &format!(
+                "PATH=$PATH:/usr/sbin e2fsck -fy {} || [ $? = 1 ]",
+                text(&root)
+            ),
+        ],
+    );
+    let raw = gpt_disk(dir.path(), &root);
+    for scheme in ["gpt", "mbr"] {
+        if scheme == "mbr" {
+            run("sgdisk", &["-Z", text(&raw)]);
+            let layout = "label: dos\\n16384,,83,*\\n";
+            run(
+                "sh",
+                &[
+                    "-c",
+                    &format!(
+                        "printf '{layout}' | PATH=$PATH:/usr/sbin sfdisk -q {}",
+                        text(&raw)
+                    ),
+                ],
+            );
+        }
+        let source = open(&raw).unwrap();
+        let before = PartitionTable::read(&*source).unwrap();
+        let fitted =
+            ovenbird_disk::shrink::fit(Arc::clone(&source), &dir.path().join("x"), &NoProgress)
+                .unwrap();
+        assert_eq!(fitted.kept, None, "{scheme}");
+        let small = dir.path().join(format!("{scheme}.raw"));
+        convert(&fitted.disk, &Target::Raw, &plain, &small, &NoProgress).unwrap();
+        let size = fitted.disk.virtual_size();
+        assert!(
+            size < 250 * MIB && size.is_multiple_of(MIB),
+            "{scheme}: {size}"
+        );
+        drop(fitted);
+
+        let disk = open(&small).unwrap();
+        let after = PartitionTable::read(&*disk).unwrap();
+        assert!(after.problems.is_empty(), "{:?}", after.problems);
+        let (old, new) = (
+            before.partitions.last().unwrap(),
+            after.partitions.last().unwrap(),
+        );
+        assert_eq!(
+            (old.start, old.guid, old.number, &old.name),
+            (new.start, new.guid, new.number, &new.name)
+        );
+        assert_eq!(before.disk_id, after.disk_id);
+        if scheme == "gpt" {
+            assert!(run("sgdisk", &["-v", text(&small)]).contains("No problems found"));
+        }
+        let (_, a) = find_root(&source).unwrap();
+        let (volume, b) = find_root(&disk).unwrap();
+        let options = DiffOptions { times: true };
+        assert_eq!(diff(&*a, &*b, options, &NoProgress).unwrap(), []);
+        assert!(
+            b.space().0 >= 60 * MIB,
+            "room for the first boot: {}",
+            b.space().0
+        );
+
+        // The first boot: the disk grows, its partition, then its filesystem.
+        let grown = resize::resize(Arc::clone(&disk), 900 * MIB, true).unwrap();
+        let table = PartitionTable::read(&grown).unwrap();
+        let part = table.partitions.last().unwrap();
+        let window = Window::new(&grown, part.start, part.length).unwrap();
+        let filesystem = dir.path().join("grown.ext4");
+        convert(&window, &Target::Raw, &plain, &filesystem, &NoProgress).unwrap();
+        run("resize2fs", &[text(&filesystem)]);
+        run("e2fsck", &["-fn", text(&filesystem)]);
+        assert_eq!(volume.start, part.start);
+        assert!(find_root(&open(&filesystem).unwrap()).unwrap().1.space().1 > 800 * MIB);
+    }
+    let left = run(
+        "sh",
+        &[
+            "-c",
+            &format!("ls -A {} | grep -c partial || true", text(dir.path())),
+        ],
+    );
+    assert_eq!(left, "0\n", "the scratch file is gone");
+}
