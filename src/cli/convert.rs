@@ -416,7 +416,7 @@ fn resized(
     let fitted = shrink::fit(disk, &beside, progress)
         .map_err(|e| failed(e, FailureKind::Config, "cannot fit the disk to its content"))?;
     if let Some(why) = fitted.kept {
-        printer.line(format!("the filesystem keeps its size: {why}"));
+        printer.warn(format!("the filesystem keeps its size: {why}"));
     }
     Ok(fitted.disk)
 }

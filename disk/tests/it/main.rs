@@ -7,3 +7,4 @@ mod formats;
 mod guest;
 mod hostile;
 mod oci;
+mod preflight;
