@@ -26,6 +26,7 @@ pub mod qcow2;
 pub mod raw;
 pub mod reader;
 pub mod resize;
+pub mod shrink;
 pub mod table;
 mod tar;
 pub mod vhd;

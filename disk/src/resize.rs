@@ -15,6 +15,7 @@ const ALIGNMENT: u64 = MIB;
 /// The filesystem inside is left alone: every cloud image grows it at its first boot. A disk without a GPT only gets
 /// the size; the last partition of an MBR is grown in its entry. Shrinking below the end of a partition is refused.
 pub fn resize(disk: Arc<dyn DiskReader>, size: u64, grow_last: bool) -> Result<PatchedDisk> {
+    let last = if grow_last { Last::Grow } else { Last::Keep };
     let table = PartitionTable::read(&*disk)?;
     if size < content_end(&table, 0) {
         return Err(Error::refused(format!(
@@ -25,12 +26,42 @@ pub fn resize(disk: Arc<dyn DiskReader>, size: u64, grow_last: bool) -> Result<P
     let mut patched = PatchedDisk::new(Arc::clone(&disk), size)?;
     match (table.scheme, &table.gpt) {
         (Scheme::Gpt, Some(header)) => {
-            move_gpt(&mut patched, header, disk.virtual_size(), size, grow_last)?
+            move_gpt(&mut patched, header, disk.virtual_size(), size, last)?
         }
-        (Scheme::Mbr, _) if grow_last => grow_mbr(&mut patched, &*disk, size)?,
+        (Scheme::Mbr, _) if grow_last => set_mbr_end(&mut patched, &*disk, size, last)?,
         _ => {}
     }
     Ok(patched)
+}
+
+/// The disk with its last partition ending at `end`, which its filesystem must fit into, and cut behind it.
+pub(crate) fn end_last_partition(disk: Arc<dyn DiskReader>, end: u64) -> Result<PatchedDisk> {
+    let table = PartitionTable::read(&*disk)?;
+    let backup = table
+        .gpt
+        .as_ref()
+        .map_or(0, |header| (header.entry_sectors() + 1) * SECTOR);
+    let size = (end + backup).next_multiple_of(ALIGNMENT);
+    let mut patched = PatchedDisk::new(Arc::clone(&disk), size)?;
+    let last = Last::End(end / SECTOR);
+    match (table.scheme, &table.gpt) {
+        (Scheme::Gpt, Some(header)) => {
+            move_gpt(&mut patched, header, disk.virtual_size(), size, last)?;
+        }
+        (Scheme::Mbr, _) => set_mbr_end(&mut patched, &*disk, size, last)?,
+        _ => {}
+    }
+    Ok(patched)
+}
+
+/// What becomes of the last partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Keep,
+    /// Up to the last boundary of the disk.
+    Grow,
+    /// Up to this sector, which is the first one behind it.
+    End(u64),
 }
 
 /// The smallest size, a multiple of `unit`, that holds every partition and the backup GPT: what can be cut off
@@ -64,7 +95,7 @@ fn move_gpt(
     old: &GptHeader,
     old_size: u64,
     size: u64,
-    grow_last: bool,
+    last: Last,
 ) -> Result<()> {
     let sectors = size / SECTOR;
     let entry_sectors = old.entry_sectors();
@@ -73,6 +104,18 @@ fn move_gpt(
         .checked_sub(entry_sectors + 1)
         .filter(|last| *last > old.first_usable)
         .ok_or_else(|| Error::refused(format!("no room for a GPT in {size} bytes")))?;
+    let entries_lba = if old.my_lba == 1 { old.entries_lba } else { 2 };
+    if entries_lba < 2
+        || entries_lba
+            .checked_add(entry_sectors)
+            .is_none_or(|end| end > old.first_usable)
+    {
+        // The new header or the new backup would be written over the entries, or they over a partition.
+        return Err(Error::invalid(format!(
+            "GPT entries at sectors {entries_lba} and on; the header ends at 1 and partitions begin at {}",
+            old.first_usable
+        )));
+    }
     let mut header = GptHeader {
         last_usable,
         ..old.clone()
@@ -86,12 +129,18 @@ fn move_gpt(
             (last_end, last_slot) = (end, Some(at));
         }
     }
+    if let (Last::End(end), Some(at)) = (last, last_slot) {
+        last_end = end - 1;
+        header.entries[at..at + 8].copy_from_slice(&last_end.to_le_bytes());
+    }
     if last_end > last_usable {
         return Err(Error::refused(format!(
             "the last partition ends at sector {last_end}; a disk of {size} bytes has room up to {last_usable}"
         )));
     }
-    if grow_last && let Some(at) = last_slot {
+    if last == Last::Grow
+        && let Some(at) = last_slot
+    {
         // Up to the last boundary, so that the end is aligned as partitioning tools do it.
         let aligned = (last_usable + 1) / (ALIGNMENT / SECTOR) * (ALIGNMENT / SECTOR);
         let end = if aligned > last_end + 1 {
@@ -103,11 +152,13 @@ fn move_gpt(
     }
     // The old backup would be found by tools that search for one.
     let old_backup = old_size / SECTOR - 1;
-    if old_backup > last_end && old_backup != backup_lba && old_backup < sectors {
+    if old_backup > last_end.max(old.first_usable)
+        && old_backup != backup_lba
+        && old_backup < sectors
+    {
         disk.write(&[0; 512], old_backup * SECTOR)?;
     }
     disk.write(&protective_mbr(disk, sectors)?, 0)?;
-    let entries_lba = if old.my_lba == 1 { old.entries_lba } else { 2 };
     disk.write(&header.encode(1, backup_lba, entries_lba), SECTOR)?;
     let mut entries = header.entries.clone();
     entries.resize(index(entry_sectors * SECTOR), 0);
@@ -133,7 +184,12 @@ fn protective_mbr(disk: &PatchedDisk, sectors: u64) -> Result<Vec<u8>> {
     Ok(sector)
 }
 
-fn grow_mbr(patched: &mut PatchedDisk, disk: &dyn DiskReader, size: u64) -> Result<()> {
+fn set_mbr_end(
+    patched: &mut PatchedDisk,
+    disk: &dyn DiskReader,
+    size: u64,
+    how: Last,
+) -> Result<()> {
     let mut sector = vec![0; 512];
     disk.read_at(&mut sector, 0)?;
     let mut last: Option<(usize, u64, u64)> = None;
@@ -148,10 +204,16 @@ fn grow_mbr(patched: &mut PatchedDisk, disk: &dyn DiskReader, size: u64) -> Resu
         last = (!matches!(kind, 0x05 | 0x0f | 0x85)).then_some((at, start, length));
     }
     if let Some((at, start, length)) = last {
-        let end = size / ALIGNMENT * (ALIGNMENT / SECTOR);
-        let grown = end.saturating_sub(start).min(u32::MAX.into()).max(length);
-        let grown = u32::try_from(grown).unwrap_or(u32::MAX);
-        sector[at + 12..at + 16].copy_from_slice(&grown.to_le_bytes());
+        let sectors = match how {
+            Last::Keep => length,
+            Last::Grow => {
+                let end = size / ALIGNMENT * (ALIGNMENT / SECTOR);
+                end.saturating_sub(start).max(length)
+            }
+            Last::End(end) => end.saturating_sub(start),
+        };
+        let sectors = u32::try_from(sectors).unwrap_or(u32::MAX);
+        sector[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
         patched.write(&sector, 0)?;
     }
     Ok(())

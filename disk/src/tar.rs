@@ -61,7 +61,7 @@ impl Header<'_> {
         };
         let uid = number("uid", self.uid.into(), 0o777_7777);
         let gid = number("gid", self.gid.into(), 0o777_7777);
-        let size = number("size", self.size, 0o777_7777_7777);
+        let size = number("size", self.size, MAX_OCTAL_SIZE);
         let mtime = match u64::try_from(self.mtime) {
             Ok(seconds) if seconds <= 0o777_7777_7777 => seconds,
             _ => {
@@ -142,7 +142,7 @@ fn ustar(fields: &Fields<'_>) -> Result<[u8; 512]> {
     put(100, &octal::<8>(fields.mode.into())?);
     put(108, &octal::<8>(fields.uid)?);
     put(116, &octal::<8>(fields.gid)?);
-    put(124, &octal::<12>(fields.size)?);
+    put(124, &size_field(fields.size)?);
     put(136, &octal::<12>(fields.mtime)?);
     put(148, b"        ");
     put(156, &[fields.flag]);
@@ -157,6 +157,34 @@ fn ustar(fields: &Fields<'_>) -> Result<[u8; 512]> {
     block[148..156].copy_from_slice(sum.as_bytes());
     Ok(block)
 }
+
+/// The header of one plain file, always one block: room can be left for it before the size is known.
+pub(crate) fn file_header(path: &[u8], size: u64) -> Result<[u8; 512]> {
+    if path.len() > 100 {
+        return Err(Error::limit(format!("a name of {} bytes", path.len())));
+    }
+    ustar(&Fields {
+        name: path,
+        size,
+        flag: b'0',
+        mode: 0o644,
+        ..Fields::default()
+    })
+}
+
+/// A size: octal digits up to 8 GiB, and binary with the first bit set beyond, as GNU and Go write and read it.
+fn size_field(size: u64) -> Result<[u8; 12]> {
+    if size <= MAX_OCTAL_SIZE {
+        return octal::<12>(size);
+    }
+    let mut field = [0; 12];
+    field[0] = 0x80;
+    field[4..].copy_from_slice(&size.to_be_bytes());
+    Ok(field)
+}
+
+/// Eleven octal digits.
+const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
 
 /// A number as octal digits and a NUL that fill a field.
 fn octal<const N: usize>(value: u64) -> Result<[u8; N]> {
@@ -223,6 +251,14 @@ mod tests {
                 .unwrap();
             assert_eq!(stated, body.len(), "value of {length} bytes");
         }
+    }
+
+    #[test]
+    fn sizes_beyond_eight_gibibytes_are_binary() {
+        let field = |size| file_header(b"blob", size).unwrap()[124..136].to_vec();
+        assert_eq!(field(MAX_OCTAL_SIZE), b"77777777777\0");
+        assert_eq!(field(1 << 33), [0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
+        assert!(file_header(&[b'x'; 101], 1).is_err());
     }
 
     #[test]

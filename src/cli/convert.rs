@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ovenbird_disk::ova::Hardware;
 use ovenbird_disk::{
     ConvertOptions, DEFAULT_DEFLATE_LEVEL, DiskReader, ErrorKind, Format, OpenOptions, Profile,
-    QcowCompression, Target, oci, resize,
+    QcowCompression, Target, oci, resize, shrink,
 };
 use serde_json::json;
 
@@ -47,7 +47,8 @@ pub struct Args {
     /// Another size for the disk (such as 20G); moves the backup GPT and grows the last partition
     #[arg(long, value_name = "SIZE", conflicts_with = "fit")]
     resize: Option<Size>,
-    /// Cut the disk behind its last partition, to a whole number of MiB
+    /// Shrink the last filesystem (ext2, ext3, ext4) to its content and a little room, and cut the disk behind it; needs
+    /// e2fsprogs
     #[arg(long)]
     fit: bool,
     /// Do not read the result back
@@ -80,6 +81,16 @@ pub enum OutputFormat {
     Ova,
     /// OCI image layout of the root filesystem
     Oci,
+    /// The same as one tar archive
+    OciArchive,
+    /// OCI image layout that holds the disk itself, as KubeVirt takes it
+    ContainerDisk,
+}
+
+impl OutputFormat {
+    fn is_container(self) -> bool {
+        matches!(self, Self::Oci | Self::OciArchive | Self::ContainerDisk)
+    }
 }
 
 impl OutputFormat {
@@ -92,6 +103,7 @@ impl OutputFormat {
             "vhdx" => Self::Vhdx,
             "ova" => Self::Ova,
             "oci" => Self::Oci,
+            "ociarchive" => Self::OciArchive,
             _ => return None,
         })
     }
@@ -269,35 +281,10 @@ fn convert(args: &Args, printer: Printer, stop: Arc<AtomicBool>) -> Result<ExitC
         }
     };
     let image = open_disk(&args.input, args.from, &args.backing_dir)?;
-    let disk = resized(args, image.reader)?;
     let progress = Bar::new(printer, stop);
-    if format == OutputFormat::Oci {
-        let options = oci::ExportOptions {
-            reference: Some(args.tag.clone()),
-            ..oci::ExportOptions::default()
-        };
-        let summary =
-            oci::export(disk, &options, args.output.as_std_path(), &progress).map_err(|e| {
-                failed(
-                    e,
-                    FailureKind::Output,
-                    format!("cannot write {}", args.output),
-                )
-            })?;
-        drop(progress);
-        printer.value(&json!({
-            "path": args.output, "manifest": summary.manifest.digest.oci(), "layer": summary.layer.digest.oci(),
-            "diffId": summary.diff_id.oci(), "bytes": summary.layer.size, "entries": summary.entries,
-        }));
-        printer.line(format!(
-            "{}: {} files, layer of {} bytes, {:.1} s\nmanifest {}",
-            args.output,
-            summary.entries,
-            summary.layer.size,
-            begin.elapsed().as_secs_f64(),
-            summary.manifest.digest.oci()
-        ));
-        return Ok(ExitCode::SUCCESS);
+    let disk = resized(args, image.reader, printer, &progress)?;
+    if format.is_container() {
+        return container(args, format, disk, printer, progress, begin);
     }
     let target = target(args, format);
     let options = ConvertOptions {
@@ -356,21 +343,82 @@ fn convert(args: &Args, printer: Printer, stop: Arc<AtomicBool>) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn resized(args: &Args, disk: Arc<dyn DiskReader>) -> Result<Arc<dyn DiskReader>> {
-    let size = match (args.resize, args.fit) {
-        (Some(Size(size)), _) => size,
-        (None, true) => resize::fitted_size(&*disk, 1 << 20).map_err(|e| {
-            failed(
-                e,
-                FailureKind::Config,
-                "cannot find the end of the partitions",
-            )
-        })?,
-        (None, false) => return Ok(disk),
+/// Writes a container image: of the root filesystem, or of the disk.
+fn container(
+    args: &Args,
+    format: OutputFormat,
+    disk: Arc<dyn DiskReader>,
+    printer: Printer,
+    progress: Bar,
+    begin: Instant,
+) -> Result<ExitCode> {
+    let is_archive = format == OutputFormat::OciArchive
+        || OutputFormat::of_path(&args.output) == Some(OutputFormat::OciArchive);
+    let options = oci::ExportOptions {
+        reference: Some(args.tag.clone()),
+        form: if is_archive {
+            oci::Form::Archive
+        } else {
+            oci::Form::Folder
+        },
+        ..oci::ExportOptions::default()
     };
-    let patched = resize::resize(disk, size, args.resize.is_some())
-        .map_err(|e| failed(e, FailureKind::Config, "cannot resize the disk"))?;
-    Ok(Arc::new(patched))
+    let out = args.output.as_std_path();
+    let summary = if format == OutputFormat::ContainerDisk {
+        let file = oci::DiskFile::default();
+        oci::export_container_disk(&*disk, file, &options, out, &progress)
+    } else {
+        oci::export(disk, &options, out, &progress)
+    }
+    .map_err(|e| {
+        failed(
+            e,
+            FailureKind::Output,
+            format!("cannot write {}", args.output),
+        )
+    })?;
+    drop(progress);
+    printer.value(&json!({
+        "path": args.output, "manifest": summary.manifest.digest.oci(), "layer": summary.layer.digest.oci(),
+        "diffId": summary.diff_id.oci(), "bytes": summary.layer.size, "entries": summary.entries,
+    }));
+    printer.line(format!(
+        "{}: {} files, layer of {} bytes, {:.1} s\nmanifest {}",
+        args.output,
+        summary.entries,
+        summary.layer.size,
+        begin.elapsed().as_secs_f64(),
+        summary.manifest.digest.oci()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resized(
+    args: &Args,
+    disk: Arc<dyn DiskReader>,
+    printer: Printer,
+    progress: &Bar,
+) -> Result<Arc<dyn DiskReader>> {
+    if let Some(Size(size)) = args.resize {
+        let patched = resize::resize(disk, size, true)
+            .map_err(|e| failed(e, FailureKind::Config, "cannot resize the disk"))?;
+        return Ok(Arc::new(patched));
+    }
+    if !args.fit {
+        return Ok(disk);
+    }
+    // The scratch copy lies where the output goes, which has to have room for it.
+    let beside = if args.output == "-" {
+        std::env::temp_dir().join("ovenbird-fit")
+    } else {
+        args.output.as_std_path().to_owned()
+    };
+    let fitted = shrink::fit(disk, &beside, progress)
+        .map_err(|e| failed(e, FailureKind::Config, "cannot fit the disk to its content"))?;
+    if let Some(why) = fitted.kept {
+        printer.warn(format!("the filesystem keeps its size: {why}"));
+    }
+    Ok(fitted.disk)
 }
 
 fn target(args: &Args, format: OutputFormat) -> Target {
@@ -380,7 +428,10 @@ fn target(args: &Args, format: OutputFormat) -> Target {
     };
     let level = args.level.unwrap_or(DEFAULT_DEFLATE_LEVEL);
     match format {
-        OutputFormat::Raw | OutputFormat::Oci => Target::Raw,
+        OutputFormat::Raw
+        | OutputFormat::Oci
+        | OutputFormat::OciArchive
+        | OutputFormat::ContainerDisk => Target::Raw,
         OutputFormat::Qcow2 => Target::Qcow2 {
             compression: match args.compress {
                 Compress::None => None,

@@ -129,6 +129,17 @@ pub fn convert_many(
     Ok(finished)
 }
 
+/// Writes a disk into a file that is open, as a sparse raw one.
+pub(crate) fn write_raw(
+    reader: &dyn DiskReader,
+    file: &File,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<DiskDigest> {
+    let raw = crate::raw::RawWriter::new(file, reader.virtual_size())?;
+    run(reader, &mut [Box::new(raw)], options, progress)
+}
+
 /// Hashes and verifies what was written, both at once.
 fn settle(
     file: &TemporaryFile,

@@ -8,7 +8,8 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use super::ExportOptions;
-use super::layout::{Blob, Layout};
+use super::documents::Blob;
+use super::layout::Layout;
 use crate::bytes::{index, len64};
 use crate::fs::{FileSystem, Node, NodeId, NodeKind};
 use crate::tar::{self, Header, Kind};
@@ -75,6 +76,12 @@ pub(super) struct Layer {
     pub(super) blob: Blob,
     pub(super) diff_id: Sha256Digest,
     pub(super) uncompressed: u64,
+    pub(super) counts: Counts,
+}
+
+/// What went into a layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
     pub(super) entries: u64,
     pub(super) skipped_sockets: u64,
 }
@@ -82,16 +89,37 @@ pub(super) struct Layer {
 /// Deeper trees than the kernel lets a path name (4096 bytes of path) are no trees.
 const MAX_DEPTH: usize = 2048;
 
-/// Walks, packs, compresses and stores.
+/// Walks a tree, and packs, compresses and stores it.
 pub(super) fn write(
     fs: &dyn FileSystem,
     options: &ExportOptions,
     layout: &Layout,
     progress: &dyn Progress,
 ) -> Result<Layer> {
-    options.compression.check()?;
     let (free, total) = fs.space();
     progress.begin(total.saturating_sub(free));
+    pack(options, layout, progress, |out| {
+        let mut walk = Walk {
+            fs,
+            options: &options.tree,
+            links: HashMap::new(),
+            open: Vec::new(),
+            counts: Counts::default(),
+            out,
+        };
+        walk.run()?;
+        Ok(walk.counts)
+    })
+}
+
+/// Compresses and stores the tar stream that `produce` writes, on a thread of its own.
+pub(super) fn pack(
+    options: &ExportOptions,
+    layout: &Layout,
+    progress: &dyn Progress,
+    produce: impl FnOnce(&mut Stream<'_>) -> Result<Counts> + Send,
+) -> Result<Layer> {
+    options.compression.check()?;
     let threads = if options.threads == 0 {
         pipeline::default_threads()
     } else {
@@ -99,32 +127,20 @@ pub(super) fn write(
     };
     let mut blob = layout.blob()?;
     let (sender, pieces) = sync_channel(threads + 1);
-    thread::scope(|scope| {
-        let walker = scope.spawn(move || {
-            let mut walk = Walk {
-                fs,
-                options: &options.tree,
-                links: HashMap::new(),
-                open: Vec::new(),
-                entries: 0,
-                skipped_sockets: 0,
-                out: Stream {
-                    piece: Vec::new(),
-                    size: options.compression.piece(),
-                    hash: Sha256::new(),
-                    written: 0,
-                    sender,
-                    progress,
-                },
+    let size = options.compression.piece();
+    let (diff_id, uncompressed, counts) = thread::scope(|scope| {
+        let producer = scope.spawn(move || {
+            let mut out = Stream {
+                piece: Vec::new(),
+                size,
+                hash: Sha256::new(),
+                written: 0,
+                sender,
+                progress,
             };
-            let outcome = walk.run();
-            let Walk {
-                entries,
-                skipped_sockets,
-                out,
-                ..
-            } = walk;
-            (outcome.and_then(|()| out.end()), entries, skipped_sockets)
+            let counts = produce(&mut out)?;
+            let (diff_id, uncompressed) = out.end()?;
+            Ok((diff_id, uncompressed, counts))
         });
         let packed = pipeline::ordered(
             threads,
@@ -138,25 +154,24 @@ pub(super) fn write(
                     .map_err(|e| Error::io("write the layer", e))
             },
         );
-        let (walked, entries, skipped_sockets) = match walker.join() {
-            Ok(walked) => walked,
+        let produced = match producer.join() {
+            Ok(produced) => produced,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        // A failed write makes the walk fail too, for want of a receiver: the write has the reason.
+        // A failed write makes the producer fail too, for want of a receiver: the write has the reason.
         packed?;
-        let (diff_id, uncompressed) = walked?;
-        Ok(Layer {
-            blob: blob.finish()?,
-            diff_id,
-            uncompressed,
-            entries,
-            skipped_sockets,
-        })
+        produced
+    })?;
+    Ok(Layer {
+        blob: blob.finish()?,
+        diff_id,
+        uncompressed,
+        counts,
     })
 }
 
 /// The tar stream in pieces.
-struct Stream<'a> {
+pub(super) struct Stream<'a> {
     piece: Vec<u8>,
     size: usize,
     hash: Sha256,
@@ -185,7 +200,7 @@ impl Stream<'_> {
         self.sender.send(piece).map_err(|_| Error::cancelled())
     }
 
-    fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let take = self.room()?.min(bytes.len());
             self.piece.extend_from_slice(&bytes[..take]);
@@ -195,7 +210,7 @@ impl Stream<'_> {
     }
 
     /// Lets `fill` write so many bytes straight into the pieces; it gets their offset.
-    fn fill(
+    pub(super) fn fill(
         &mut self,
         length: u64,
         mut fill: impl FnMut(&mut [u8], u64) -> Result<()>,
@@ -218,19 +233,18 @@ impl Stream<'_> {
     }
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'b> {
     fs: &'a dyn FileSystem,
     options: &'a TreeOptions,
     /// First path of files that have several names.
     links: HashMap<NodeId, Vec<u8>>,
     /// Folders between the root and here: a folder in itself is a loop.
     open: Vec<NodeId>,
-    entries: u64,
-    skipped_sockets: u64,
-    out: Stream<'a>,
+    counts: Counts,
+    out: &'a mut Stream<'b>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn run(&mut self) -> Result<()> {
         let root = self.fs.node(self.fs.root())?;
         self.header(b"./", &root, Kind::Directory, 0)?;
@@ -299,7 +313,7 @@ impl Walk<'_> {
                 };
             }
             NodeKind::Socket => {
-                self.skipped_sockets += 1;
+                self.counts.skipped_sockets += 1;
                 return Ok(());
             }
             NodeKind::CharDevice(..) | NodeKind::BlockDevice(..) if !self.options.device_nodes => {
@@ -355,7 +369,7 @@ impl Walk<'_> {
             mtime,
             records,
         };
-        self.entries += 1;
+        self.counts.entries += 1;
         self.out.put(&header.encode()?)
     }
 }

@@ -1,191 +1,131 @@
-//! The folder of an OCI image layout: blobs by digest, an index that names the manifest.
+//! Where an image goes: a folder in the OCI image layout, or the same as one tar archive.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::ExportOptions;
+use super::documents::{Blob, LAYOUT_FILE, Typed};
 use crate::bytes::len64;
-use crate::output::{sync_parent, temporary_name};
+use crate::convert::write_at;
+use crate::output::{TemporaryFile, sync_parent, temporary_name};
+use crate::tar::{self, Header, Kind};
 use crate::{Error, Result, Sha256Digest};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const REFERENCE: &str = "org.opencontainers.image.ref.name";
-
-/// The configuration of an image.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// As Go names it: `amd64`, `arm64`.
-    pub architecture: String,
-    /// Such as `linux`.
-    pub os: String,
-    /// `NAME=value` lines.
-    pub env: Vec<String>,
-    /// Command that always runs.
-    pub entrypoint: Vec<String>,
-    /// Its arguments, or the command when there is no entry point.
-    pub cmd: Vec<String>,
-    /// Folder in which it starts.
-    pub working_dir: Option<String>,
-    /// User, or `user:group`.
-    pub user: Option<String>,
-    /// Ports such as `80/tcp`.
-    pub exposed_ports: Vec<String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Seconds since 1970; nothing is written without it.
-    pub created: Option<i64>,
-    /// Who is named in the history.
-    pub created_by: Option<String>,
+/// The form of an image on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// A folder in the image layout; it must not exist, or be empty.
+    #[default]
+    Folder,
+    /// A tar archive of that folder, as `podman load` and `skopeo copy oci-archive:` take it.
+    Archive,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            architecture: "amd64".to_owned(),
-            os: "linux".to_owned(),
-            env: vec![
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            ],
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
-            working_dir: None,
-            user: None,
-            exposed_ports: Vec::new(),
-            labels: BTreeMap::new(),
-            created: None,
-            created_by: None,
-        }
-    }
+/// An image that is being written beside its final place. It appears there whole, or not at all.
+pub(super) enum Layout {
+    Folder(Folder),
+    Archive(Archive),
 }
 
-impl Config {
-    /// The configuration as JSON with sorted keys.
-    pub(super) fn encode(&self, diff_id: &Sha256Digest) -> Result<Typed> {
-        let mut config = json!({});
-        let mut set = |key: &str, value: Value| {
-            let is_empty = match &value {
-                Value::Array(items) => items.is_empty(),
-                Value::Object(items) => items.is_empty(),
-                Value::Null => true,
-                _ => false,
-            };
-            if !is_empty {
-                config[key] = value;
-            }
-        };
-        set("Env", json!(self.env));
-        set("Entrypoint", json!(self.entrypoint));
-        set("Cmd", json!(self.cmd));
-        set("WorkingDir", json!(self.working_dir));
-        set("User", json!(self.user));
-        set("Labels", json!(self.labels));
-        let ports: serde_json::Map<String, Value> = self
-            .exposed_ports
-            .iter()
-            .map(|port| (port.clone(), json!({})))
-            .collect();
-        set("ExposedPorts", Value::Object(ports));
-        let mut history = json!({ "created_by": self.created_by.as_deref().unwrap_or("ovenbird: root filesystem of a disk") });
-        let mut image = json!({
-            "architecture": self.architecture,
-            "os": self.os,
-            "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [diff_id.oci()] },
-        });
-        if let Some(created) = self.created {
-            image["created"] = json!(rfc3339(created));
-            history["created"] = json!(rfc3339(created));
-        }
-        image["history"] = json!([history]);
-        Typed::new(CONFIG, &image)
-    }
-}
-
-/// Seconds since 1970 as a time in UTC.
-fn rfc3339(seconds: i64) -> String {
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days to a date in years that begin in March, so that the leap day is the last one (Hinnant's algorithm).
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day = days.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    format!(
-        "{:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z",
-        year + era * 400 + carry,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// A stored blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blob {
-    /// Media type.
-    pub media_type: String,
-    /// Digest.
-    pub digest: Sha256Digest,
-    /// Bytes.
-    pub size: u64,
-}
-
-impl Blob {
-    fn descriptor(&self) -> Value {
-        json!({ "mediaType": self.media_type, "digest": self.digest.oci(), "size": self.size })
-    }
-}
-
-/// JSON with its media type.
-pub(super) struct Typed {
-    media_type: &'static str,
-    bytes: Vec<u8>,
-}
-
-impl Typed {
-    fn new(media_type: &'static str, value: &Value) -> Result<Self> {
-        let bytes = serde_json::to_vec(value).map_err(|e| Error::invalid(format!("JSON: {e}")))?;
-        Ok(Self { media_type, bytes })
-    }
-}
-
-/// The manifest of an image with one layer.
-pub(super) fn manifest(config: &Blob, layer: &Blob, options: &ExportOptions) -> Result<Typed> {
-    let mut manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config.descriptor(),
-        "layers": [Blob { media_type: options.compression.media_type().to_owned(), ..layer.clone() }.descriptor()],
-    });
-    if !options.annotations.is_empty() {
-        manifest["annotations"] = json!(options.annotations);
-    }
-    Typed::new(MANIFEST, &manifest)
-}
-
-/// A layout that is being written beside its final place.
-pub(super) struct Layout {
+pub(super) struct Folder {
     temporary: PathBuf,
     target: PathBuf,
-    finished: std::cell::Cell<bool>,
+    finished: bool,
+}
+
+pub(super) struct Archive {
+    file: TemporaryFile,
+    end: Cell<u64>,
 }
 
 impl Layout {
-    pub(super) fn create(target: &Path) -> Result<Self> {
+    pub(super) fn create(target: &Path, form: Form) -> Result<Self> {
+        match form {
+            Form::Folder => Folder::create(target).map(Self::Folder),
+            Form::Archive => Archive::create(target).map(Self::Archive),
+        }
+    }
+
+    /// Begins a blob of unknown digest. There is one at a time.
+    pub(super) fn blob(&self) -> Result<BlobWriter<'_>> {
+        let file = match self {
+            Self::Folder(folder) => {
+                let path = folder.partial();
+                File::create_new(&path).map_err(|e| Error::path("create", &path, e))?
+            }
+            Self::Archive(archive) => {
+                let mut file = archive
+                    .file
+                    .file()
+                    .try_clone()
+                    .map_err(|e| Error::io("share the archive", e))?;
+                // The header's block stays free until size and digest are known.
+                file.seek(SeekFrom::Start(archive.end.get() + tar::BLOCK))
+                    .map_err(|e| Error::io("seek in the archive", e))?;
+                file
+            }
+        };
+        Ok(BlobWriter {
+            file: BufWriter::new(file),
+            layout: self,
+            hash: Sha256::new(),
+            size: 0,
+        })
+    }
+
+    /// Stores JSON as a blob.
+    pub(super) fn put(&self, content: &Typed) -> Result<Blob> {
+        let digest = Sha256Digest::of(&content.bytes);
+        self.write(&blob_path(&digest), &content.bytes)?;
+        Ok(Blob {
+            media_type: content.media_type.to_owned(),
+            digest,
+            size: len64(content.bytes.len()),
+        })
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Folder(folder) => {
+                let path = folder.temporary.join(path);
+                File::create(&path)
+                    .and_then(|mut file| {
+                        file.write_all(bytes)?;
+                        file.sync_all()
+                    })
+                    .map_err(|e| Error::path("write", &path, e))
+            }
+            Self::Archive(archive) => {
+                write_at(archive.file.file(), bytes, archive.end.get() + tar::BLOCK)?;
+                archive.close_member(path, len64(bytes.len()))
+            }
+        }
+    }
+
+    /// Writes the index and gives the image its name.
+    pub(super) fn finish(self, index: &Typed) -> Result<()> {
+        self.write("index.json", &index.bytes)?;
+        self.write("oci-layout", LAYOUT_FILE)?;
+        match self {
+            Self::Folder(folder) => folder.finish(),
+            Self::Archive(archive) => {
+                write_at(archive.file.file(), &tar::END, archive.end.get())?;
+                archive.file.commit(true)
+            }
+        }
+    }
+}
+
+/// Where a blob lies in a layout.
+fn blob_path(digest: &Sha256Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+impl Folder {
+    fn create(target: &Path) -> Result<Self> {
         let is_free = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_none(),
             Err(e) => e.kind() == io::ErrorKind::NotFound,
@@ -196,98 +136,87 @@ impl Layout {
                 target.display()
             )));
         }
-        let temporary = temporary_name(target);
         let this = Self {
-            temporary,
+            temporary: temporary_name(target),
             target: target.to_owned(),
-            finished: false.into(),
+            finished: false,
         };
-        let blobs = this.blobs();
+        let blobs = this.temporary.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(|e| Error::path("create", &blobs, e))?;
         Ok(this)
     }
 
-    fn blobs(&self) -> PathBuf {
-        self.temporary.join("blobs/sha256")
+    fn partial(&self) -> PathBuf {
+        self.temporary.join("layer.partial")
     }
 
-    /// Begins a blob of unknown digest.
-    pub(super) fn blob(&self) -> Result<BlobWriter> {
-        let path = self.temporary.join("layer.partial");
-        let file = File::create_new(&path).map_err(|e| Error::path("create", &path, e))?;
-        Ok(BlobWriter {
-            file: BufWriter::new(file),
-            path,
-            folder: self.blobs(),
-            hash: Sha256::new(),
-            size: 0,
-        })
-    }
-
-    /// Stores JSON.
-    pub(super) fn put(&self, content: &Typed) -> Result<Blob> {
-        let digest = Sha256Digest::of(&content.bytes);
-        self.write(&self.blobs().join(digest.hex()), &content.bytes)?;
-        Ok(Blob {
-            media_type: content.media_type.to_owned(),
-            digest,
-            size: len64(content.bytes.len()),
-        })
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        File::create(path)
-            .and_then(|mut file| {
-                file.write_all(bytes)?;
-                file.sync_all()
-            })
-            .map_err(|e| Error::path("write", path, e))
-    }
-
-    /// Writes the index and gives the folder its name.
-    pub(super) fn finish(self, manifest: &Blob, options: &ExportOptions) -> Result<()> {
-        let mut descriptor = manifest.descriptor();
-        descriptor["platform"] =
-            json!({ "architecture": options.config.architecture, "os": options.config.os });
-        if let Some(reference) = &options.reference {
-            descriptor["annotations"] = json!({ REFERENCE: reference });
-        }
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor] });
-        self.write(
-            &self.temporary.join("index.json"),
-            &Typed::new(INDEX, &index)?.bytes,
-        )?;
-        self.write(
-            &self.temporary.join("oci-layout"),
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )?;
-        sync_parent(&self.blobs().join("x"))?;
+    fn finish(mut self) -> Result<()> {
+        sync_parent(&self.temporary.join("blobs/sha256/x"))?;
         fs::rename(&self.temporary, &self.target)
             .map_err(|e| Error::path("rename to", &self.target, e))?;
-        self.finished.set(true);
+        self.finished = true;
         sync_parent(&self.target)
     }
 }
 
-impl Drop for Layout {
+impl Drop for Folder {
     fn drop(&mut self) {
-        if !self.finished.get() {
+        if !self.finished {
             // Nothing more can be done about a folder that does not go away.
             let _ = fs::remove_dir_all(&self.temporary);
         }
     }
 }
 
+impl Archive {
+    fn create(target: &Path) -> Result<Self> {
+        let this = Self {
+            file: TemporaryFile::create(target)?,
+            end: Cell::new(0),
+        };
+        for folder in ["blobs/", "blobs/sha256/"] {
+            let header = Header {
+                path: folder.as_bytes(),
+                kind: Kind::Directory,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                size: 0,
+                mtime: 0,
+                records: Vec::new(),
+            }
+            .encode()?;
+            write_at(this.file.file(), &header, this.end.get())?;
+            this.end.set(this.end.get() + len64(header.len()));
+        }
+        Ok(this)
+    }
+
+    /// Puts the header in front of content that was written one block behind the end, and fills its last block up.
+    fn close_member(&self, path: &str, size: u64) -> Result<()> {
+        let start = self.end.get();
+        let content_end = start + tar::BLOCK + size;
+        write_at(
+            self.file.file(),
+            &tar::file_header(path.as_bytes(), size)?,
+            start,
+        )?;
+        let padding = tar::padding(size);
+        write_at(self.file.file(), &tar::END[..padding], content_end)?;
+        self.end.set(content_end + len64(padding));
+        Ok(())
+    }
+}
+
 /// A blob on its way to its digest.
-pub(super) struct BlobWriter {
+pub(super) struct BlobWriter<'a> {
     file: BufWriter<File>,
-    path: PathBuf,
-    folder: PathBuf,
+    layout: &'a Layout,
     hash: Sha256,
     size: u64,
 }
 
-impl Write for BlobWriter {
+impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.file.write(bytes)?;
         self.hash.update(&bytes[..taken]);
@@ -300,40 +229,27 @@ impl Write for BlobWriter {
     }
 }
 
-impl BlobWriter {
+impl BlobWriter<'_> {
     /// Stores the blob under its digest. The caller names its media type.
     pub(super) fn finish(self) -> Result<Blob> {
         let digest = Sha256Digest::finish(self.hash);
         let file = self
             .file
             .into_inner()
-            .map_err(|e| Error::path("write", &self.path, e.into_error()))?;
-        file.sync_all()
-            .map_err(|e| Error::path("sync", &self.path, e))?;
-        let target = self.folder.join(digest.hex());
-        fs::rename(&self.path, &target).map_err(|e| Error::path("rename to", &target, e))?;
+            .map_err(|e| Error::io("write the layer", e.into_error()))?;
+        match self.layout {
+            Layout::Folder(folder) => {
+                let path = folder.partial();
+                file.sync_all().map_err(|e| Error::path("sync", &path, e))?;
+                let target = folder.temporary.join(blob_path(&digest));
+                fs::rename(&path, &target).map_err(|e| Error::path("rename to", &target, e))?;
+            }
+            Layout::Archive(archive) => archive.close_member(&blob_path(&digest), self.size)?,
+        }
         Ok(Blob {
             media_type: String::new(),
             digest,
             size: self.size,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rfc3339;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_700_000_000, "2023-11-14T22:13:20Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (-1, "1969-12-31T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! Container images from disks: the root filesystem as one layer, without root rights, mounts or an unpacked copy.
 
 mod compress;
+mod container_disk;
+mod documents;
 mod layer;
 mod layout;
 
@@ -8,15 +10,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use compress::LayerCompression;
+pub use container_disk::{DiskFile, export_container_disk};
+pub use documents::{Blob, Config};
 pub use layer::{Mtime, TreeOptions};
-pub use layout::{Blob, Config};
+pub use layout::Form;
 
+use self::layer::Layer;
 use self::layout::Layout;
 use crate::{DiskReader, Progress, Result, Sha256Digest};
 
 /// What to make of a disk.
 #[derive(Debug, Clone, Default)]
 pub struct ExportOptions {
+    /// A folder or an archive.
+    pub form: Form,
     /// What of the tree goes into the layer.
     pub tree: TreeOptions,
     /// Compression of the layer.
@@ -50,40 +57,45 @@ pub struct Summary {
     pub skipped_sockets: u64,
 }
 
-/// Writes the root filesystem of a disk as an OCI image layout.
+/// Writes the root filesystem of a disk as an OCI image.
 ///
-/// `out_dir` must not exist, or be an empty folder; it appears, whole, when everything is written. The same disk and
+/// `out` appears, whole, when everything is written; a folder must not exist, or be empty, an archive is replaced. The same disk and
 /// options give the same bytes, on any machine and with any number of threads. Files whose names begin with `.wh.`
 /// cannot be told from deletions in a layer and are refused.
 pub fn export(
     reader: Arc<dyn DiskReader>,
     options: &ExportOptions,
-    out_dir: &Path,
+    out: &Path,
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let (_, fs) = crate::fs::find_root(&reader)?;
-    export_tree(&*fs, options, out_dir, progress)
+    export_tree(&*fs, options, out, progress)
 }
 
 /// Like [`export`], from a filesystem that the caller has opened.
 pub fn export_tree(
     fs: &dyn crate::fs::FileSystem,
     options: &ExportOptions,
-    out_dir: &Path,
+    out: &Path,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let layout = Layout::create(out_dir)?;
+    let layout = Layout::create(out, options.form)?;
     let layer = layer::write(fs, options, &layout, progress)?;
+    complete(layout, layer, options)
+}
+
+/// Writes the documents that go with a layer.
+fn complete(layout: Layout, layer: Layer, options: &ExportOptions) -> Result<Summary> {
     let config = layout.put(&options.config.encode(&layer.diff_id)?)?;
-    let manifest = layout.put(&layout::manifest(&config, &layer.blob, options)?)?;
-    layout.finish(&manifest, options)?;
+    let manifest = layout.put(&documents::manifest(&config, &layer.blob, options)?)?;
+    layout.finish(&documents::index(&manifest, options)?)?;
     Ok(Summary {
         manifest,
         config,
         layer: layer.blob,
         diff_id: layer.diff_id,
         uncompressed: layer.uncompressed,
-        entries: layer.entries,
-        skipped_sockets: layer.skipped_sockets,
+        entries: layer.counts.entries,
+        skipped_sockets: layer.counts.skipped_sockets,
     })
 }

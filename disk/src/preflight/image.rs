@@ -60,6 +60,30 @@ pub(super) fn check(
     Ok(())
 }
 
+/// What can be said of a file that no reader takes.
+pub(super) fn check_unreadable(path: &Path, error: &Error, findings: &mut Findings) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::path("open", path, e))?;
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    findings.add("disk.readable", &name, error.chain());
+    if let Ok(head) = sector(&file, 0)
+        && head.starts_with(b"KDMV")
+    {
+        let algorithm = u16::from_le_bytes([head[77], head[78]]);
+        if algorithm != 1 {
+            findings.add(
+                "vmdk.compress",
+                &name,
+                format!("compression algorithm {algorithm}"),
+            );
+        }
+    }
+    Ok(())
+}
+
 fn sector(file: &File, offset: u64) -> Result<[u8; 512]> {
     let mut sector = [0u8; 512];
     file.read_exact_at(&mut sector, offset)

@@ -112,7 +112,7 @@ fn modules(guest: &Guest, path: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Names of all files in an initramfs: archives one behind the other, each compressed or not.
-pub(super) fn names(mut rest: &[u8]) -> Result<Vec<String>> {
+pub fn names(mut rest: &[u8]) -> Result<Vec<String>> {
     let mut scanner = Scanner::default();
     loop {
         // Archives are padded with zeros to any length.

@@ -13,9 +13,10 @@ mod residue;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use initramfs::names as initramfs_names;
 pub use lints::{LINTS, Lint, Road, Severity};
 
-use crate::{DiskReader, Image, Progress, Result};
+use crate::{DiskReader, ErrorKind, Image, OpenOptions, Progress, Result};
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,27 @@ pub fn check_image(
         findings.add("disk.readable", "partitions", e.chain());
     }
     Ok(sorted(findings))
+}
+
+/// Looks at an image file that may be too damaged to be opened.
+pub fn check_file(
+    path: &Path,
+    options: &OpenOptions,
+    road: Road,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    match crate::open_image(path, options) {
+        Ok(image) => check_image(path, &image, road, progress),
+        Err(e) if e.kind() == ErrorKind::Io => Err(e),
+        Err(e) => {
+            let mut findings = Findings {
+                road,
+                report: Report::default(),
+            };
+            image::check_unreadable(path, &e, &mut findings)?;
+            Ok(sorted(findings))
+        }
+    }
 }
 
 /// Looks at a disk whose container does not matter.

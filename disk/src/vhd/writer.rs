@@ -47,6 +47,8 @@ const TABLE: u64 = 1536;
 /// A sector of bits, one for each of the 4096 sectors of a block.
 const BITMAP: u64 = 512;
 
+const PAGE: u64 = 4096;
+
 /// A disk of 2 MiB blocks.
 pub(crate) struct DynamicWriter<'a> {
     file: &'a File,
@@ -71,6 +73,9 @@ impl<'a> DynamicWriter<'a> {
     fn place(&mut self, number: u64) -> Result<u64> {
         let entry = &mut self.table[index(number)];
         if *entry == UNUSED {
+            // The data lies on whole pages of the file, its bitmap in the sector before: what is written page by page
+            // then never touches a page twice.
+            self.end = (self.end + BITMAP).next_multiple_of(PAGE) - BITMAP;
             *entry = u32::try_from(self.end / SECTOR)
                 .map_err(|_| Error::limit("a VHD of more than 2 TiB"))?;
             write_at(self.file, &[0xff; 512], self.end)?;

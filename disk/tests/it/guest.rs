@@ -1,4 +1,4 @@
-//! Filesystems, resizing and the preflight, on disks built with and without faults.
+//! Filesystems, resizing and fitting.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,15 @@ use std::sync::Arc;
 use ovenbird_disk::fs::{
     Change, DiffOptions, FsKind, Identity, Volume, copy_out, diff, find_root, read_file, resolve,
 };
-use ovenbird_disk::preflight::{Road, check_disk, check_image};
 use ovenbird_disk::table::PartitionTable;
-use ovenbird_disk::{
-    DiskReader, NoProgress, OpenOptions, Target, Window, convert, open, open_image, resize,
-};
+use ovenbird_disk::{NoProgress, Target, Window, convert, open, resize};
 
 use crate::fixtures::{gpt_disk, guest_root, run, text};
 
 const MIB: u64 = 1 << 20;
 
 /// A FAT volume with an EFI loader and names of every kind.
-fn esp(dir: &Path, size: &str, bits: &str) -> PathBuf {
+pub fn esp(dir: &Path, size: &str, bits: &str) -> PathBuf {
     let image = dir.join(format!("esp{bits}.img"));
     run("truncate", &["-s", size, text(&image)]);
     run(
@@ -242,350 +239,6 @@ fn trees_are_copied_and_compared() {
     assert!(resolve(&*a, b"/../../etc/os-release", true).is_ok());
 }
 
-/// An archive of empty files in the form of an initramfs.
-fn cpio(names: &[&str]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for name in names.iter().chain(&["TRAILER!!!"]) {
-        let mut header = String::from("070701");
-        for value in [1, 0o100_644, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() + 1, 0] {
-            header.push_str(&format!("{value:08x}"));
-        }
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
-        out.resize(out.len().next_multiple_of(4), 0);
-    }
-    out
-}
-
-/// A guest that passes: a function so that each fault is one change to it.
-fn sound_guest(dir: &Path) -> PathBuf {
-    let tree = dir.join("sound");
-    let put = |path: &str, content: &[u8]| {
-        let path = tree.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    };
-    let version = "6.1.0-9-cloud-amd64";
-    put("etc/os-release", b"ID=debian\nVERSION_ID=\"12\"\n");
-    put(
-        "etc/fstab",
-        b"LABEL=root / ext4 defaults 0 1\nUUID=1234-ABCD /boot/efi vfat defaults 0 2\n",
-    );
-    put("etc/machine-id", b"");
-    put("etc/shadow", b"root:*:1:0:99999:7:::\n");
-    put("etc/cloud/cloud.cfg", b"users: []\n");
-    put(
-        "etc/cloud/cloud.cfg.d/90.cfg",
-        b"datasource_list: [ NoCloud, Ec2, None ]\n",
-    );
-    put(&format!("boot/vmlinuz-{version}"), b"kernel");
-    put("boot/vmlinuz-6.1.0-8-cloud-amd64", b"older");
-    put(
-        "boot/grub/grub.cfg",
-        b"linux /boot/vmlinuz root=LABEL=root net.ifnames=0 biosdevname=0 console=tty0 console=ttyS0,115200n8\n",
-    );
-    put(
-        &format!("lib/modules/{version}/modules.builtin"),
-        b"kernel/fs/ext4/ext4.ko\n",
-    );
-    put(
-        &format!("lib/modules/{version}/modules.dep"),
-        b"kernel/drivers/net/ethernet/amazon/ena/ena.ko:\n",
-    );
-    let archive = dir.join("initrd.cpio");
-    fs::write(
-        &archive,
-        cpio(&["lib/modules/nvme.ko", "lib/modules/xen-blkfront.ko"]),
-    )
-    .unwrap();
-    let initrd = tree.join(format!("boot/initrd.img-{version}"));
-    run(
-        "sh",
-        &[
-            "-c",
-            &format!("gzip -c {} > {}", text(&archive), text(&initrd)),
-        ],
-    );
-
-    let root = dir.join("sound.ext4");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-L",
-            "root",
-            "-d",
-            text(&tree),
-            text(&root),
-            "400M",
-        ],
-    );
-    let disk = gpt_disk(dir, &root);
-    let esp = esp(dir, "6M", "12");
-    run(
-        "dd",
-        &[
-            &format!("if={}", text(&esp)),
-            &format!("of={}", text(&disk)),
-            "bs=1M",
-            "seek=2",
-            "conv=notrunc",
-            "status=none",
-        ],
-    );
-    // Boot code, of which there only has to be some.
-    run(
-        "sh",
-        &[
-            "-c",
-            &format!(
-                "printf '\\353\\143' | dd of={} conv=notrunc status=none",
-                text(&disk)
-            ),
-        ],
-    );
-    disk
-}
-
-fn ids(disk: &Path, road: Road) -> Vec<&'static str> {
-    let report = check_disk(&open(disk).unwrap(), road).unwrap();
-    let mut ids: Vec<_> = report.findings.iter().map(|f| f.lint.id).collect();
-    ids.dedup();
-    ids
-}
-
-#[test]
-fn preflight_is_silent_on_a_sound_guest_and_finds_each_planted_fault() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = sound_guest(dir.path());
-    for road in [Road::AwsEbs, Road::AwsImport] {
-        assert_eq!(ids(&disk, road), [""; 0], "{road}");
-    }
-    let v = "6.1.0-9-cloud-amd64";
-    // Each fault is a debugfs script on the root filesystem; `FILE` stands for the text beside it.
-    let faults: &[(&str, &str, &str)] = &[
-        (
-            "fstab.devices",
-            "LABEL=root / ext4 defaults 0 1\nUUID=dead /data ext4 defaults 0 2\n",
-            "rm /etc/fstab\nwrite FILE /etc/fstab",
-        ),
-        (
-            "fstab.names",
-            "/dev/vda3 / ext4 defaults 0 1\n",
-            "rm /etc/fstab\nwrite FILE /etc/fstab",
-        ),
-        (
-            "fstab.network",
-            "10.0.0.1:/x /mnt nfs defaults 0 0\n",
-            "rm /etc/fstab\nwrite FILE /etc/fstab",
-        ),
-        ("fstab.present", "", "rm /etc/fstab"),
-        (
-            "os.known",
-            "ID=arch\n",
-            "rm /etc/os-release\nwrite FILE /etc/os-release",
-        ),
-        (
-            "os.kernel",
-            "",
-            "rm /boot/vmlinuz-6.1.0-8-cloud-amd64\nrm /boot/vmlinuz-VERSION",
-        ),
-        (
-            "grub.single",
-            "title other\n",
-            "write FILE /boot/grub/menu.lst",
-        ),
-        (
-            "grub.bls",
-            "blscfg\n",
-            "rm /boot/grub/grub.cfg\nwrite FILE /boot/grub/grub.cfg",
-        ),
-        (
-            "net.names",
-            "linux /vmlinuz root=LABEL=root console=ttyS0\n",
-            "rm /boot/grub/grub.cfg\nwrite FILE /boot/grub/grub.cfg",
-        ),
-        (
-            "console.serial",
-            "linux /vmlinuz root=LABEL=root net.ifnames=0\n",
-            "rm /boot/grub/grub.cfg\nwrite FILE /boot/grub/grub.cfg",
-        ),
-        (
-            "initramfs.readable",
-            "BZh no archive",
-            "rm /boot/initrd.img-VERSION\nwrite FILE /boot/initrd.img-VERSION",
-        ),
-        ("driver.ena", "", "rm /lib/modules/VERSION/modules.dep"),
-        (
-            "cloudinit.datasource",
-            "datasource_list: [ NoCloud ]\n",
-            "write FILE /etc/cloud/cloud.cfg.d/99.cfg",
-        ),
-        (
-            "cloudinit.disabled",
-            "x",
-            "write FILE /etc/cloud/cloud-init.disabled",
-        ),
-        (
-            "cloudinit.residue",
-            "",
-            "mkdir /var\nmkdir /var/lib\nmkdir /var/lib/cloud\nmkdir /var/lib/cloud/instance",
-        ),
-        (
-            "residue.machine-id",
-            "0123456789abcdef0123456789abcdef\n",
-            "rm /etc/machine-id\nwrite FILE /etc/machine-id",
-        ),
-        (
-            "residue.root-password",
-            "root:$6$x$y:1:0:99999:7:::\n",
-            "rm /etc/shadow\nwrite FILE /etc/shadow",
-        ),
-        (
-            "residue.host-keys",
-            "key",
-            "mkdir /etc/ssh\nwrite FILE /etc/ssh/ssh_host_ed25519_key",
-        ),
-        (
-            "residue.authorized-keys",
-            "ssh-ed25519 AAAA",
-            "mkdir /root\nmkdir /root/.ssh\nwrite FILE /root/.ssh/authorized_keys",
-        ),
-        (
-            "residue.history",
-            "secret",
-            "mkdir /root\nwrite FILE /root/.bash_history",
-        ),
-        (
-            "residue.credentials",
-            "[default]",
-            "mkdir /root\nmkdir /root/.aws\nwrite FILE /root/.aws/credentials",
-        ),
-        (
-            "net.mac",
-            "SUBSYSTEM==\"net\", ATTR{address}==\"52:54:00:12:34:56\", NAME=\"eth0\"\n",
-            "mkdir /etc/udev\nmkdir /etc/udev/rules.d\nwrite FILE /etc/udev/rules.d/70-persistent-net.rules",
-        ),
-        ("fs.clean", "", "feature +needs_recovery"),
-    ];
-    let content = dir.path().join("content");
-    let script = dir.path().join("fault.cmd");
-    let root = dir.path().join("fault.ext4");
-    for (id, text_of_file, commands) in faults {
-        fs::copy(dir.path().join("sound.ext4"), &root).unwrap();
-        fs::write(&content, text_of_file).unwrap();
-        fs::write(
-            &script,
-            commands
-                .replace("FILE", text(&content))
-                .replace("VERSION", v)
-                + "\n",
-        )
-        .unwrap();
-        run("debugfs", &["-w", "-f", text(&script), text(&root)]);
-        run(
-            "dd",
-            &[
-                &format!("if={}", text(&root)),
-                &format!("of={}", text(&disk)),
-                "bs=1M",
-                "seek=8",
-                "conv=notrunc,sparse",
-                "status=none",
-            ],
-        );
-        // `sparse` leaves what was there before: the filesystem's own holes are zero in both.
-        let found = ids(&disk, Road::AwsImport);
-        let found = if found.contains(id) {
-            found
-        } else {
-            ids(&disk, Road::AwsEbs)
-        };
-        assert!(found.contains(id), "{id} is not among {found:?}");
-    }
-}
-
-#[test]
-fn preflight_finds_faults_of_the_container() {
-    let dir = tempfile::tempdir().unwrap();
-    let raw = dir.path().join("x.raw");
-    crate::formats::raw_disk(
-        &raw,
-        3 * MIB + 512,
-        &[(0, crate::formats::noise(1, 200_000))],
-    );
-    let found = |path: &Path| -> Vec<&'static str> {
-        let image = open_image(path, &OpenOptions::new()).unwrap();
-        let report = check_image(path, &image, Road::AwsImport, &NoProgress).unwrap();
-        report.findings.iter().map(|f| f.lint.id).collect()
-    };
-    assert!(found(&raw).contains(&"disk.ptable") && found(&raw).contains(&"disk.whole-mib"));
-    let at = |name: &str| dir.path().join(name);
-    for (kind, format, id) in [
-        ("monolithicSparse", "vmdk", "vmdk.subformat"),
-        ("monolithicFlat", "vmdk", "vmdk.subformat"),
-    ] {
-        let path = at(&format!("{kind}.{format}"));
-        run(
-            "qemu-img",
-            &[
-                "convert",
-                "-f",
-                "raw",
-                "-O",
-                format,
-                "-o",
-                &format!("subformat={kind}"),
-                text(&raw),
-                text(&path),
-            ],
-        );
-        assert!(found(&path).contains(&id), "{kind}");
-    }
-    let qcow2 = at("x.qcow2");
-    run(
-        "qemu-img",
-        &[
-            "convert",
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
-            text(&raw),
-            text(&qcow2),
-        ],
-    );
-    assert!(found(&qcow2).contains(&"format.known"));
-    let source = open(&raw).unwrap();
-    let (vmdk, vhd) = (at("x.vmdk"), at("x.vhd"));
-    for (path, target) in [
-        (&vmdk, Target::of(ovenbird_disk::Format::Vmdk)),
-        (&vhd, Target::VhdDynamic),
-    ] {
-        convert(&*source, &target, &Default::default(), path, &NoProgress).unwrap();
-        let ids = found(path);
-        assert!(
-            !ids.iter().any(|id| id.starts_with("vmdk")
-                || id.starts_with("vhd")
-                || *id == "disk.readable"),
-            "{ids:?}"
-        );
-    }
-    let mut bytes = fs::read(&vmdk).unwrap();
-    let grain = 128 * 512 + 12 + 1000;
-    bytes[grain] ^= 0xff;
-    fs::write(&vmdk, &bytes).unwrap();
-    assert!(found(&vmdk).contains(&"disk.readable"), "a damaged grain");
-    let mut bytes = fs::read(&vhd).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&vhd, &bytes).unwrap();
-    assert!(found(&vhd).contains(&"vhd.footer"), "footers that differ");
-}
-
 #[test]
 fn windows_of_a_disk_are_confined() {
     let dir = tempfile::tempdir().unwrap();
@@ -596,4 +249,115 @@ fn windows_of_a_disk_are_confined() {
     let window = Window::new(disk, MIB - 512, 512).unwrap();
     assert!(window.read_at(&mut [0; 513], 0).is_err());
     assert!(window.read_at(&mut [0; 2], u64::MAX).is_err());
+}
+
+#[test]
+fn a_fitted_disk_is_small_whole_and_grows_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // To hash hundreds of megabytes of holes would take longer than all the rest.
+    let plain = ovenbird_disk::ConvertOptions {
+        durable: false,
+        sha256: false,
+        verify: false,
+        threads: 2,
+    };
+    let root = guest_root(dir.path(), &["-O", "resize_inode"]);
+    run("truncate", &["-s", "700M", text(&root)]);
+    run("resize2fs", &[text(&root)]);
+    // Something far behind, which has to move: what lies in front is marked as used, until e2fsck looks.
+    let noise = dir.path().join("far");
+    fs::write(&noise, crate::formats::noise(3, 3 << 20)).unwrap();
+    let script = dir.path().join("far.cmd");
+    fs::write(
+        &script,
+        format!("setb 20000 100000\nwrite {} /var/far\n", text(&noise)),
+    )
+    .unwrap();
+    run("debugfs", &["-w", "-f", text(&script), text(&root)]);
+    run(
+        "sh",
+        &[
+            "-c",
+            &format!(
+                "PATH=$PATH:/usr/sbin e2fsck -fy {} || [ $? = 1 ]",
+                text(&root)
+            ),
+        ],
+    );
+    let raw = gpt_disk(dir.path(), &root);
+    for scheme in ["gpt", "mbr"] {
+        if scheme == "mbr" {
+            run("sgdisk", &["-Z", text(&raw)]);
+            let layout = "label: dos\\n16384,,83,*\\n";
+            run(
+                "sh",
+                &[
+                    "-c",
+                    &format!(
+                        "printf '{layout}' | PATH=$PATH:/usr/sbin sfdisk -q {}",
+                        text(&raw)
+                    ),
+                ],
+            );
+        }
+        let source = open(&raw).unwrap();
+        let before = PartitionTable::read(&*source).unwrap();
+        let fitted =
+            ovenbird_disk::shrink::fit(Arc::clone(&source), &dir.path().join("x"), &NoProgress)
+                .unwrap();
+        assert_eq!(fitted.kept, None, "{scheme}");
+        let small = dir.path().join(format!("{scheme}.raw"));
+        convert(&fitted.disk, &Target::Raw, &plain, &small, &NoProgress).unwrap();
+        let size = fitted.disk.virtual_size();
+        assert!(
+            size < 250 * MIB && size.is_multiple_of(MIB),
+            "{scheme}: {size}"
+        );
+        drop(fitted);
+
+        let disk = open(&small).unwrap();
+        let after = PartitionTable::read(&*disk).unwrap();
+        assert!(after.problems.is_empty(), "{:?}", after.problems);
+        let (old, new) = (
+            before.partitions.last().unwrap(),
+            after.partitions.last().unwrap(),
+        );
+        assert_eq!(
+            (old.start, old.guid, old.number, &old.name),
+            (new.start, new.guid, new.number, &new.name)
+        );
+        assert_eq!(before.disk_id, after.disk_id);
+        if scheme == "gpt" {
+            assert!(run("sgdisk", &["-v", text(&small)]).contains("No problems found"));
+        }
+        let (_, a) = find_root(&source).unwrap();
+        let (volume, b) = find_root(&disk).unwrap();
+        let options = DiffOptions { times: true };
+        assert_eq!(diff(&*a, &*b, options, &NoProgress).unwrap(), []);
+        assert!(
+            b.space().0 >= 60 * MIB,
+            "room for the first boot: {}",
+            b.space().0
+        );
+
+        // The first boot: the disk grows, its partition, then its filesystem.
+        let grown = resize::resize(Arc::clone(&disk), 900 * MIB, true).unwrap();
+        let table = PartitionTable::read(&grown).unwrap();
+        let part = table.partitions.last().unwrap();
+        let window = Window::new(&grown, part.start, part.length).unwrap();
+        let filesystem = dir.path().join("grown.ext4");
+        convert(&window, &Target::Raw, &plain, &filesystem, &NoProgress).unwrap();
+        run("resize2fs", &[text(&filesystem)]);
+        run("e2fsck", &["-fn", text(&filesystem)]);
+        assert_eq!(volume.start, part.start);
+        assert!(find_root(&open(&filesystem).unwrap()).unwrap().1.space().1 > 800 * MIB);
+    }
+    let left = run(
+        "sh",
+        &[
+            "-c",
+            &format!("ls -A {} | grep -c partial || true", text(dir.path())),
+        ],
+    );
+    assert_eq!(left, "0\n", "the scratch file is gone");
 }

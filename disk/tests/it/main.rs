@@ -1,7 +1,10 @@
 //! Integration tests: real tools make the fixtures and judge the results.
 
+mod containers;
+mod corpus;
 mod fixtures;
 mod formats;
 mod guest;
 mod hostile;
 mod oci;
+mod preflight;
