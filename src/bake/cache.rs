@@ -427,7 +427,7 @@ fn image_key(plan: &BakePlan, top: &LayerId) -> LayerKey {
     for (index, component) in plan.components.iter().enumerate() {
         inputs.set(
             format!("component {index}"),
-            format!("{} {}", component.name, component.sha256),
+            format!("{} {}", component.name, component.digest),
         );
     }
     let tags: &BTreeMap<String, String> = &plan.tags;

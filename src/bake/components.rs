@@ -433,6 +433,7 @@ mod tests {
             sha256: String::new(),
             phases: vec!["build".into()],
             parameters: Default::default(),
+            digest: String::new(),
             build_digest: String::new(),
             cache: Default::default(),
             stored: Default::default(),

@@ -107,7 +107,11 @@ pub async fn bake(
             options.on_error,
         ),
     };
+    let trouble = bake.instances.trouble();
     let result = tokio::select! {
+        // A failure of the disk is the cause of others that follow from it.
+        biased;
+        failure = trouble => Err(failure),
         result = bake.run() => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };
@@ -222,6 +226,7 @@ impl Bake<'_> {
             logs: self.identity.logs.join("build"),
             cache: self.options.cache.as_ref(),
             warm: self.options.warm,
+            validate: true,
         };
         let stand = stage.run().await?;
         let guest = self.instances.guest()?;

@@ -1,9 +1,11 @@
 //! The guests of one run: how they are specified, started, stopped, and what happens to one when the run fails.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use camino::Utf8Path;
+use tokio::sync::watch;
 
+use super::admission::{Need, Room, Seat, Seats};
 use super::plan::MachinePlan;
 use super::recorder::Recorder;
 use super::run_folder::{self, RunFolder};
@@ -12,7 +14,7 @@ use crate::events::{Event, MachineStart};
 use crate::guest::keys::BakeKeys;
 use crate::guest::ladder::{Climb, Rung, console_excerpt};
 use crate::guest::seed::{Purpose, Seed};
-use crate::guest::{Guest, GuestSpec};
+use crate::guest::{Guest, GuestSpec, Trouble};
 use crate::layers::{Memory, MemoryFit};
 use crate::machine::accel;
 use crate::machine::args::LAYOUT;
@@ -96,6 +98,9 @@ pub struct Instances<'a> {
     run: RunFolder,
     on_error: OnError,
     guest: Option<Guest>,
+    /// The guest's seat on this host.
+    seat: Option<Seat>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 impl<'a> Instances<'a> {
@@ -116,7 +121,36 @@ impl<'a> Instances<'a> {
             run,
             on_error,
             guest: None,
+            seat: None,
+            trouble: watch::Sender::new(None),
         }
+    }
+
+    /// What happens to a guest's disk from outside; to be waited for beside the work.
+    pub fn trouble(&self) -> impl Future<Output = Failure> + use<> {
+        let mut trouble = self.trouble.subscribe();
+        async move {
+            match trouble.wait_for(Option::is_some).await {
+                Ok(found) => found.as_ref().map_or_else(no_guest, Trouble::failure),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until the host has room for a guest.
+    async fn sit(&mut self) -> Result<()> {
+        if self.seat.is_none() {
+            let need = Need {
+                label: self.label.to_owned(),
+                cpus: self.machine.cpus,
+                memory_mib: self.machine.memory_mib,
+            };
+            let room = Room::of_host(self.host.accelerator());
+            let runs = self.run.path().parent().unwrap_or(Utf8Path::new("/"));
+            let seat = Seats::new(runs).take(need, room, self.recorder).await?;
+            self.seat = Some(seat);
+        }
+        Ok(())
     }
 
     /// The run's folder.
@@ -140,6 +174,7 @@ impl<'a> Instances<'a> {
         // Each boot is another instance for cloud-init, as it would be in the cloud.
         let instance = format!("i-{}", uuid::Uuid::new_v4().simple());
         let spec = self.spec(&launch, instance)?;
+        self.sit().await?;
         let recorder = self.recorder;
         recorder.send(Event::MachineStarted {
             how: MachineStart::Boot,
@@ -174,6 +209,7 @@ impl<'a> Instances<'a> {
     /// # Errors
     /// What [`Guest::resume`] says.
     pub async fn resume(&mut self, resume: Resume<'_>) -> Result<Started> {
+        self.sit().await?;
         let start = std::time::Instant::now();
         let launch = Launch {
             disk: resume.disk,
@@ -249,6 +285,7 @@ impl<'a> Instances<'a> {
     pub async fn stop(&mut self) -> Result<String> {
         let guest = self.guest.take().ok_or_else(no_guest)?;
         let exit = guest.stop().await;
+        self.seat = None;
         self.run.clear_guest()?;
         if exit.is_clean() {
             Ok("stopped".into())
@@ -309,17 +346,32 @@ impl<'a> Instances<'a> {
         guest.stop().await;
     }
 
+    /// The words of the `ssh` command that logs in to the guest.
+    pub fn ssh_command(&self) -> Vec<String> {
+        run_folder::ssh_command(self.run.path(), self.run.record())
+    }
+
+    /// Runs a command in the guest at this terminal, or a shell if none is given.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if there is no `ssh`.
+    pub async fn ssh(&self, command: &[String]) -> Result<ExitStatus> {
+        let words = self.ssh_command();
+        tokio::process::Command::new(&words[0])
+            .args(&words[1..])
+            .args(command)
+            .stdin(Stdio::inherit())
+            .status()
+            .await
+            .or_failure(FailureKind::Environment, || "cannot start ssh".into())
+            .map_err(|failure| failure.with_hint("install the package openssh-client"))
+    }
+
     async fn shell(&self) {
         let events = self.recorder.events();
         events.note("this failed; here is a shell in the guest, leave it to clean up");
-        let words = run_folder::ssh_command(self.run.path(), self.run.record());
-        let shell = tokio::process::Command::new(&words[0])
-            .args(&words[1..])
-            .stdin(Stdio::inherit())
-            .status()
-            .await;
-        if let Err(error) = shell {
-            events.warn(format!("cannot start ssh: {error}"));
+        if let Err(failure) = self.ssh(&[]).await {
+            events.warn(failure.chain());
         }
     }
 
@@ -371,6 +423,7 @@ impl<'a> Instances<'a> {
             keys,
             folder,
             survive: self.on_error == OnError::Keep,
+            trouble: self.trouble.clone(),
         })
     }
 }

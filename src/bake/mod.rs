@@ -1,5 +1,6 @@
 //! The engine: from a resolved plan to a tested image.
 
+pub mod admission;
 mod build_stage;
 pub mod cache;
 pub mod components;
@@ -16,6 +17,7 @@ pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
 pub mod trial;
+pub mod workbench;
 
 pub use engine::{Finished, Identity, Options, bake};
 pub use instance::OnError;

@@ -86,6 +86,9 @@ pub struct PlannedComponent {
     /// other phases.
     #[serde(skip)]
     pub build_digest: String,
+    /// The same of the whole document.
+    #[serde(skip)]
+    pub digest: String,
     /// How long the result of its build phase may be used again.
     #[serde(skip)]
     pub cache: CachePolicy,

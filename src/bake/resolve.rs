@@ -329,7 +329,7 @@ fn component_of_text(
     parameters: BTreeMap<String, Vec<String>>,
 ) -> Result<PlannedComponent> {
     let document = valid_text(&path, &text)?;
-    let build_digest = build_digest(&path, &text);
+    let (digest, build_digest) = digests(&path, &text);
     check_parameters(&path, &document, &parameters)?;
     Ok(PlannedComponent {
         name: document
@@ -344,6 +344,7 @@ fn component_of_text(
             .iter()
             .map(|phase| phase.name.value.clone())
             .collect(),
+        digest,
         build_digest,
         cache: cache_policy(&document),
         stored: stored_names(&document, &parameters),
@@ -373,7 +374,7 @@ fn fetches_unpinned(step: &Step) -> bool {
     match step.action {
         Action::UpdateOS | Action::S3Download => true,
         Action::WebDownload => match &step.inputs {
-            Input::List(items) => !items.iter().all(|item| has_checksum(item)),
+            Input::List(items) => !items.iter().all(has_checksum),
             other => !has_checksum(other),
         },
         _ => false,
@@ -384,11 +385,13 @@ fn has_checksum(input: &Input) -> bool {
     matches!(input, Input::Map(entries) if entries.iter().any(|(key, _)| key == "checksum"))
 }
 
-/// The digest of the document as data, without the phases that come after the build.
-fn build_digest(path: &Utf8Path, text: &str) -> String {
+/// The digests of the document as data: whole, and without the phases that come after the build.
+fn digests(path: &Utf8Path, text: &str) -> (String, String) {
     let source = Source::new(path.as_str(), text.to_owned());
     let (node, _) = ovenbird_component::source::parse_one(&source);
     let mut value = node.map(|node| node.to_json()).unwrap_or_default();
+    let digest = |value: &serde_json::Value| hex::encode(Sha256::digest(value.to_string()));
+    let whole = digest(&value);
     if let Some(phases) = value["phases"].as_array_mut() {
         for phase in phases {
             // The others stay by their names: steps are told apart by the position of their phase.
@@ -400,7 +403,7 @@ fn build_digest(path: &Utf8Path, text: &str) -> String {
     if let Some(map) = value.as_object_mut() {
         map.remove("description");
     }
-    hex::encode(Sha256::digest(value.to_string()))
+    (whole, digest(&value))
 }
 
 /// The names of stored values, as far as the host can know them: those that stand in the document, and those that a

@@ -63,7 +63,10 @@ pub async fn run(trial: &Trial, host: &Host, options: &Options, events: Events) 
             other => other,
         },
     );
+    let trouble = instances.trouble();
     let result = tokio::select! {
+        biased;
+        failure = trouble => Err(failure),
         result = execute(trial, &mut instances, &recorder) => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };

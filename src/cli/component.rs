@@ -100,7 +100,8 @@ enum OnErrorArg {
     Shell,
 }
 
-fn parameter(text: &str) -> std::result::Result<(String, String), String> {
+/// Reads `NAME=VALUE`.
+pub(super) fn parameter(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".into()),

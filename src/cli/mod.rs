@@ -7,6 +7,7 @@ pub mod completions;
 pub mod component;
 pub mod convert;
 pub mod delete;
+pub mod dev;
 pub mod disk;
 pub mod doctor;
 pub mod gc;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod prepare;
 pub mod printer;
 pub mod scheduler;
+pub mod schema;
 pub mod show;
 pub mod ssh;
 pub mod tag;
@@ -73,6 +75,10 @@ enum Verb {
     Build(build::Args),
     /// Say what a build would do: what is kept from before, what is made anew, and why
     Plan(plan::Args),
+    /// Keep a guest as the recipe says while its documents are edited: a save runs what it changes
+    Dev(dev::DevArgs),
+    /// Open a shell in the guest as it is after a component
+    Shell(dev::ShellArgs),
     /// Put documents into the store: components, recipes, configurations, pipelines, policies
     Apply(apply::Args),
     /// Print a resource's document as it can be applied again
@@ -89,8 +95,10 @@ enum Verb {
     Gc(gc::Args),
     /// List, pull, build, import and remove base images
     Base(base::Args),
-    /// Check recipes and component documents without baking
+    /// Check documents of any kind without baking
     Validate(validate::Args),
+    /// Print the JSON Schema of a kind of document, for editors
+    Schema(schema::Args),
     /// Run, check and write component documents without a recipe
     Component(component::Args),
     /// Convert a disk from any format to any other
@@ -166,6 +174,8 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     match cli.verb {
         Verb::Build(args) => build::run(args, &open(home)?).await,
         Verb::Plan(args) => plan::run(args, &open(home)?).await,
+        Verb::Dev(args) => dev::dev(args, &open(home)?).await,
+        Verb::Shell(args) => dev::shell(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
@@ -182,6 +192,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),
+        Verb::Schema(args) => schema::run(&args, printer),
         Verb::Component(args) => component::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
         Verb::Disk(args) => disk::run(args, printer).await,

@@ -10,8 +10,9 @@ use crate::bake::BakePlan;
 use crate::bake::provisions::Provisions;
 use crate::bake::record::RecipeOrigin;
 use crate::bake::resolve::{self, Overrides};
-use crate::catalog;
-use crate::documents::{Body, Document, Kind, load};
+use crate::catalog::progress::Silent;
+use crate::catalog::{self, remote};
+use crate::documents::{Body, Document, Kind, ParentImage, load};
 use crate::error::{Failure, Result};
 use crate::store::{Store, reference_of};
 
@@ -65,7 +66,8 @@ impl Prepared {
         let parent = recipe
             .parent()
             .map_err(|complaint| Failure::config(complaint.message))?;
-        let base = catalog::resolve(session.home.path(), &parent.to_string())?;
+        let home = session.home.path();
+        let base = catalog::resolve(home, &remote::reference(home, &parent, &Silent).await?)?;
         let overrides = Overrides {
             destination: args.destination.clone(),
             cpus: args.cpus,

@@ -13,9 +13,12 @@ use crate::error::{Failure, Result};
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Recipes (`kind: ImageRecipe`) and component documents
+    /// Documents of any kind, component documents, CloudFormation templates, and folders of these
     #[arg(required = true)]
     files: Vec<Utf8PathBuf>,
+    /// A parameter of a CloudFormation template (may be given several times)
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = super::component::parameter)]
+    parameters: Vec<(String, String)>,
 }
 
 /// Runs the verb.
@@ -23,7 +26,8 @@ pub struct Args {
 /// # Errors
 /// [`FailureKind::Config`] if a file can't be read or has an error; every problem of every file is shown.
 pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
-    check_all(&args.files, printer)
+    let parameters = args.parameters.iter().cloned().collect();
+    check(&args.files, &parameters, printer)
 }
 
 /// Checks files and tells what was found.
@@ -31,6 +35,14 @@ pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
+    check(files, &BTreeMap::new(), printer)
+}
+
+fn check(
+    files: &[Utf8PathBuf],
+    parameters: &BTreeMap<String, String>,
+    printer: Printer,
+) -> Result<ExitCode> {
     let mut all = Diagnostics::new();
     for file in files {
         if !file.exists() {
@@ -38,7 +50,7 @@ pub fn check_all(files: &[Utf8PathBuf], printer: Printer) -> Result<ExitCode> {
                 "cannot read {file}: there is no such file"
             )));
         }
-        all.append(load(file, &BTreeMap::new()).1);
+        all.append(load(file, parameters).1);
     }
     printer.value(&all.to_json());
     if all.has_errors() {

@@ -3,6 +3,9 @@
 
 use serde_json::Value;
 
+/// What people look for first in a document.
+const FIRST: [&str; 3] = ["kind", "name", "semanticVersion"];
+
 /// A document as YAML.
 pub fn write(value: &Value) -> String {
     let mut text = String::new();
@@ -13,6 +16,15 @@ pub fn write(value: &Value) -> String {
 fn put(value: &Value, depth: usize, text: &mut String) {
     match value {
         Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            if depth == 0 {
+                fields.sort_by_key(|(key, _)| {
+                    FIRST
+                        .iter()
+                        .position(|first| first == key)
+                        .unwrap_or(FIRST.len())
+                });
+            }
             for (key, value) in fields {
                 indent(depth, text);
                 text.push_str(&scalar(&Value::from(key.as_str())));
@@ -24,7 +36,16 @@ fn put(value: &Value, depth: usize, text: &mut String) {
             for item in items {
                 indent(depth, text);
                 text.push('-');
-                after_mark(item, depth, text);
+                match item {
+                    // The first field stands behind the dash.
+                    Value::Object(fields) if !fields.is_empty() => {
+                        let mut nested = String::new();
+                        put(item, depth + 1, &mut nested);
+                        text.push(' ');
+                        text.push_str(nested.trim_start_matches(' '));
+                    }
+                    _ => after_mark(item, depth, text),
+                }
             }
         }
         scalar_value => {
@@ -125,7 +146,19 @@ mod tests {
             "kind": "Component", "name": "hello", "semanticVersion": "1.0.0",
             "data": "name: x\nphases: []\n", "tags": {}, "list": [{"a": 1, "b": true}, "two words"],
         });
-        insta::assert_snapshot!(write(&value), @"");
+        insta::assert_snapshot!(write(&value), @r#"
+    kind: Component
+    name: hello
+    semanticVersion: "1.0.0"
+    data: |
+      name: x
+      phases: []
+    list:
+      - a: 1
+        b: true
+      - "two words"
+    tags: {}
+    "#);
         assert_eq!(read(&write(&value)), value);
     }
 

@@ -21,10 +21,6 @@ use super::{
 
 /// The content of a document.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "documents are few and live in vectors of dozens"
-)]
 pub enum Body {
     /// What to do inside a guest.
     Component(Component),

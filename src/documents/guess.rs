@@ -41,18 +41,19 @@ pub fn is_component_document(mapping: &Mapping) -> bool {
     mapping.entry("phases").is_some() && mapping.entry("kind").is_none()
 }
 
+/// Whether a map is a plain workflow document.
+pub fn is_workflow_document(mapping: &Mapping) -> bool {
+    ["schemaVersion", "steps"]
+        .iter()
+        .all(|key| mapping.entry(key).is_some())
+        && mapping.entry("kind").is_none()
+}
+
 /// Whether a map is a CloudFormation template.
 pub fn is_template(mapping: &Mapping) -> bool {
     mapping.entry("AWSTemplateFormatVersion").is_some()
-        || mapping
-            .get("Resources")
-            .and_then(|resources| resources.as_mapping())
-            .is_some_and(|resources| {
-                resources.entries.iter().any(|entry| {
-                    entry
-                        .value
-                        .as_mapping()
-                        .is_some_and(|resource| resource.entry("Type").is_some())
-                })
-            })
+        || (mapping.entry("kind").is_none()
+            && mapping
+                .get("Resources")
+                .is_some_and(|resources| resources.as_mapping().is_some()))
 }

@@ -435,9 +435,13 @@ fn parse_memory(text: &str) -> Option<u32> {
 }
 
 fn check_memory(text: &str) -> Result<(), Complaint> {
-    parse_memory(text)
-        .map(|_| ())
-        .ok_or_else(|| Complaint::new("bad-size", format!("is `{text}`"), MEMORY.expected()))
+    parse_memory(text).map(|_| ()).ok_or_else(|| {
+        Complaint::new(
+            "bad-size",
+            format!("`{text}` is no size that a guest can have"),
+            MEMORY.expected(),
+        )
+    })
 }
 
 /// Reads `memory` of `local` in MiB.

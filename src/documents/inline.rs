@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Kind;
 use super::component::Component;
 use super::shape::Reader;
+use super::workflow::Workflow;
 
 /// The service's limit of a document in a file.
 const LARGEST_FILE: u64 = 64 * 1024;
@@ -88,6 +89,24 @@ pub fn check_component(reader: &Reader<'_>, node: &Node, source: &Source, compon
     report_inner(reader, node, source, "data", &name, &found);
 }
 
+/// Checks the document of a workflow.
+pub fn check_workflow(reader: &Reader<'_>, node: &Node, source: &Source, workflow: &Workflow) {
+    let name = format!("{}: the workflow document", workflow.name);
+    let Some((_, found)) = workflow.validate(&name) else {
+        reader.report(
+            reader
+                .warning(
+                    "not-checked",
+                    reader.place("/uri"),
+                    "the workflow document is elsewhere and has not been checked",
+                )
+                .expected("`data`, `path`, or an address that begins with file://"),
+        );
+        return;
+    };
+    report_inner(reader, node, source, "data", &name, &found);
+}
+
 /// Reports the problems of an inner document at their places in the outer one, where these can be known.
 pub fn report_inner(
     reader: &Reader<'_>,
@@ -148,9 +167,11 @@ pub fn report_inner(
 fn outer_place(source: &Source, node: &Node, inner: &Diagnostic) -> Option<usize> {
     let text = source.text();
     let start = node.span.start.offset as usize;
-    // The span may begin at the block's mark or at its first line; the mark is the last thing on its line.
+    // The span may begin at a tag, at the block's mark, or at its first line; the mark is the last thing on its line.
     let rest = text.get(start..)?;
-    let body = if rest.starts_with('|') {
+    let first = rest.lines().next().unwrap_or_default().trim_end();
+    let mark = first.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
+    let body = if mark.ends_with('|') {
         start + rest.find('\n')? + 1
     } else {
         text.get(..start)?

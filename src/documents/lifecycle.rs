@@ -4,15 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::shape::{ANY, Field, Pattern, Reader, Rule, SHORT_TEXT, Shape, Text, Type};
+use super::shape::{ANY, Field, Reader, Rule, SHORT_TEXT, Shape, Type};
 use super::version::VersionPattern;
 use super::vocabulary;
-
-static PATTERN: Pattern = Pattern::new(
-    r"^(?:[0-9]+\.[0-9]+\.(?:[0-9]+|x)|(?:[0-9]+|x)\.x\.x)$",
-    "bad-version",
-    "three numbers, with `x` only at the end: 1.2.3, 1.2.x, 1.x.x or x.x.x",
-);
 
 const UNITS: &[&str] = &["DAYS", "WEEKS", "MONTHS", "YEARS"];
 
@@ -208,7 +202,7 @@ static RECIPE: Shape = Shape {
         Field::new("name", vocabulary::NAME_TYPE, "The recipe's name.").required(),
         Field::new(
             "semanticVersion",
-            Type::Text(Text::of(0, ANY).like(&PATTERN)),
+            vocabulary::OPEN_VERSION,
             "The recipe's version, which may end in x.",
         )
         .required(),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_component::source::{
     Diagnostic, Diagnostics, Entry, Key, Mapping, Node, NodeKind, Scalar, Severity, Source, Span,
-    Style, nearest, parse,
+    Style, join_words, nearest, parse,
 };
 
 use super::document::Document;
 use super::read::Incoming;
 use super::shape::Casing;
 use super::version::Version;
-use super::{Kind, guess, vocabulary};
+use super::{Kind, guess, template, vocabulary, workflow_document};
 
 /// Folders below folders: deeper trees are loops or mistakes.
 const DEEPEST_FOLDER: usize = 16;
@@ -27,11 +27,7 @@ pub fn load(
     path: &Utf8Path,
     parameters: &BTreeMap<String, String>,
 ) -> (Vec<Document>, Diagnostics) {
-    let mut loading = Loading {
-        parameters,
-        documents: Vec::new(),
-        diagnostics: Diagnostics::new(),
-    };
+    let mut loading = Loading::new(parameters);
     if path.is_dir() {
         let mut files = Vec::new();
         loading.collect(path, 0, &mut files);
@@ -42,6 +38,19 @@ pub fn load(
     } else {
         loading.file(path, false);
     }
+    loading.check_parameters(path);
+    (loading.documents, loading.diagnostics)
+}
+
+/// Reads the documents of a text, as if it were a file of that name.
+pub fn load_text(
+    name: &Utf8Path,
+    text: &str,
+    parameters: &BTreeMap<String, String>,
+) -> (Vec<Document>, Diagnostics) {
+    let mut loading = Loading::new(parameters);
+    loading.text(&Arc::new(Source::new(name.as_str(), text)), false);
+    loading.check_parameters(name);
     (loading.documents, loading.diagnostics)
 }
 
@@ -49,9 +58,21 @@ struct Loading<'p> {
     parameters: &'p BTreeMap<String, String>,
     documents: Vec<Document>,
     diagnostics: Diagnostics,
+    templates: bool,
+    declared: Vec<String>,
 }
 
-impl Loading<'_> {
+impl<'p> Loading<'p> {
+    fn new(parameters: &'p BTreeMap<String, String>) -> Self {
+        Self {
+            parameters,
+            documents: Vec::new(),
+            diagnostics: Diagnostics::new(),
+            templates: false,
+            declared: Vec::new(),
+        }
+    }
+
     fn collect(&mut self, folder: &Utf8Path, depth: usize, files: &mut Vec<Utf8PathBuf>) {
         let entries = match folder.read_dir_utf8() {
             Ok(entries) => entries,
@@ -86,6 +107,32 @@ impl Loading<'_> {
     fn problem(&mut self, code: &'static str, file: &Utf8Path, message: String) {
         self.diagnostics
             .push(Diagnostic::new(Severity::Error, code, message).in_file(file.as_str()));
+    }
+
+    /// A parameter that no template takes is a misspelling.
+    fn check_parameters(&mut self, path: &Utf8Path) {
+        for name in self.parameters.keys() {
+            if name.starts_with("AWS::") || self.declared.contains(name) {
+                continue;
+            }
+            let message = if self.templates {
+                format!("no template has a parameter `{name}`")
+            } else {
+                format!("`{name}` is given as a parameter, but there is no template")
+            };
+            let known: Vec<&str> = self.declared.iter().map(String::as_str).collect();
+            let expected = match known[..] {
+                [] => "no parameters".to_owned(),
+                _ => join_words(&known),
+            };
+            let mut diagnostic = Diagnostic::new(Severity::Error, "unknown-parameter", message)
+                .in_file(path.as_str())
+                .expected(expected);
+            if let Some(near) = nearest(name, self.declared.iter().map(String::as_str)) {
+                diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+            }
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     fn file(&mut self, file: &Utf8Path, in_folder: bool) {
@@ -127,8 +174,28 @@ impl Loading<'_> {
             self.stranger(source, node.span, in_folder);
             return;
         };
+        if guess::is_template(mapping) {
+            self.templates = true;
+            let read = template::read(
+                source,
+                node,
+                self.parameters,
+                &mut self.declared,
+                &mut self.diagnostics,
+            );
+            self.documents.extend(read);
+            return;
+        }
         if guess::is_component_document(mapping) {
             self.component_document(source, node);
+            return;
+        }
+        if guess::is_workflow_document(mapping) {
+            // It says neither type nor version, so it is no resource; a document of `kind: Workflow` names it.
+            if !in_folder {
+                self.diagnostics
+                    .append(workflow_document::read(source, None).1);
+            }
             return;
         }
         let kind = match mapping.entry("kind") {

@@ -22,9 +22,15 @@ pub mod quota;
 mod read;
 pub mod reference;
 pub mod shape;
+mod template;
 pub mod version;
 mod vocabulary;
 pub mod workflow;
+pub mod workflow_actions;
+pub mod workflow_document;
+
+#[cfg(test)]
+mod tests;
 
 pub use component::Component;
 pub use container_recipe::ContainerRecipe;
@@ -34,7 +40,7 @@ pub use image_recipe::ImageRecipe;
 pub use infrastructure::InfrastructureConfiguration;
 pub use kind::Kind;
 pub use lifecycle::LifecyclePolicy;
-pub use load::load;
+pub use load::{load, load_text};
 pub use parent::ParentImage;
 pub use pipeline::ImagePipeline;
 pub use reference::{Reference, ResourceReference, Target};

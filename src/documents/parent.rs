@@ -153,7 +153,8 @@ impl fmt::Display for ParentImage {
     }
 }
 
-const EXPECTED: &str = "a name such as debian-12 or debian-12/12.x.x, an image's ARN, a path that begins with / or ./, \
+/// What a parent image may be, in words.
+pub(super) const EXPECTED: &str = "a name such as debian-12 or debian-12/12.x.x, an image's ARN, a path that begins with / or ./, \
                         or an address with #sha256:";
 
 fn is_ami(text: &str) -> bool {

@@ -54,6 +54,7 @@ impl Incoming<'_> {
             let body = self.body(&reader, &value)?;
             if !self.stored {
                 check(&reader, self.node, self.source, &body);
+                reader.check_files(file.parent().unwrap_or("".into()));
             }
             Some((body, value, file))
         });
@@ -118,10 +119,8 @@ fn check(reader: &Reader<'_>, node: &Node, source: &Source, body: &Body) {
             distribution::check(reader, configuration);
         }
         Body::LifecyclePolicy(policy) => lifecycle::check(reader, policy),
-        Body::ImageRecipe(_)
-        | Body::InfrastructureConfiguration(_)
-        | Body::ImagePipeline(_)
-        | Body::Workflow(_) => {}
+        Body::Workflow(workflow) => inline::check_workflow(reader, node, source, workflow),
+        Body::ImageRecipe(_) | Body::InfrastructureConfiguration(_) | Body::ImagePipeline(_) => {}
     }
 }
 

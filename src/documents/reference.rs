@@ -250,6 +250,15 @@ fn expected(kind: Kind) -> String {
 }
 
 impl Refers {
+    /// What a good reference looks like, in words.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Resource(kind) => expected(kind),
+            Self::ParentImage => super::parent::EXPECTED.to_owned(),
+            Self::ComponentFile => "a path relative to this file".to_owned(),
+        }
+    }
+
     /// What a good reference looks like, as a regular expression for JSON Schemas.
     pub fn expression(self) -> String {
         const NAME: &str = "[-_A-Za-z0-9][-_A-Za-z0-9 ]{1,126}[-_A-Za-z0-9]";

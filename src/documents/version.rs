@@ -338,20 +338,16 @@ impl FromStr for VersionSpec {
 
 /// Three nodes between dots, `None` for an `x`, which only another `x` may follow.
 fn nodes(text: &str) -> Result<[Option<u32>; 3], VersionError> {
-    let mut parts = text.split('.');
+    if text.split('.').count() != 3 {
+        return Err(VersionError::Form(text.to_owned()));
+    }
     let mut nodes = [None; 3];
-    for node in &mut nodes {
-        let part = parts
-            .next()
-            .ok_or_else(|| VersionError::Form(text.to_owned()))?;
+    for (node, part) in nodes.iter_mut().zip(text.split('.')) {
         *node = if part == "x" {
             None
         } else {
             Some(number(text, part)?)
         };
-    }
-    if parts.next().is_some() {
-        return Err(VersionError::Form(text.to_owned()));
     }
     let number_after_wildcard = nodes
         .windows(2)

@@ -1,6 +1,8 @@
 //! The fields, lengths and patterns that several kinds share.
 
+use super::reference::Complaint;
 use super::shape::{ANY, Field, Pattern, Rule, SHORT_TEXT, Shape, StringMap, Text, Type};
+use super::version::{Version, VersionSpec};
 
 /// The service's ResourceName.
 pub static NAME_PATTERN: Pattern = Pattern::new(
@@ -22,10 +24,11 @@ static VERSION: Pattern = Pattern::new(
     "three numbers, such as 1.0.0",
 );
 
+/// A version that may end in `x`, whether for the next free one or for all that fit.
 static VERSION_OR_NEXT: Pattern = Pattern::new(
     r"^(?:[0-9]+\.[0-9]+\.(?:[0-9]+|x)|(?:[0-9]+|x)\.x\.x)$",
     "bad-version",
-    "three numbers, such as 1.0.0, or with `x` at the end for the next free one, such as 1.0.x",
+    "three numbers, such as 1.0.0, which may end in `x`, such as 1.0.x",
 );
 
 static ACCOUNT: Pattern = Pattern::new("^[0-9]{12}$", "bad-account", "twelve digits");
@@ -86,18 +89,21 @@ pub const fn change_description() -> Field {
 pub const fn exact_version() -> Field {
     Field::new(
         "semanticVersion",
-        Type::Text(Text::of(0, ANY).like(&VERSION)),
+        Type::Checked(Text::of(0, ANY).like(&VERSION), check_version),
         "Its version: major.minor.patch, each from 0 to 1073741823.",
     )
     .required()
     .in_cloudformation("Version")
 }
 
+/// A version that may end in `x`.
+pub const OPEN_VERSION: Type = Type::Checked(Text::of(0, ANY).like(&VERSION_OR_NEXT), check_spec);
+
 /// `semanticVersion` of recipes.
 pub const fn version_or_next() -> Field {
     Field::new(
         "semanticVersion",
-        Type::Text(Text::of(0, ANY).like(&VERSION_OR_NEXT)),
+        OPEN_VERSION,
         "Its version: major.minor.patch, each from 0 to 1073741823; `x` at the end takes the next free number.",
     )
     .required()
@@ -278,3 +284,13 @@ pub static WORKFLOW_PARAMETER: Shape = Shape {
     ],
     rules: &[],
 };
+
+fn check_version(text: &str) -> Result<(), Complaint> {
+    text.parse::<Version>().map(|_| ()).map_err(Complaint::from)
+}
+
+fn check_spec(text: &str) -> Result<(), Complaint> {
+    text.parse::<VersionSpec>()
+        .map(|_| ())
+        .map_err(Complaint::from)
+}

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ovenbird_component::source::{Diagnostics, Source};
 use serde::Deserialize;
 
 use super::arn::WorkflowType;
 use super::shape::{ANY, Field, Rule, Shape, Text, Type};
 use super::version::Version;
 use super::vocabulary;
+use super::workflow_document::{self, WorkflowDocument};
 
 /// The fields of a workflow.
 pub static SHAPE: Shape = Shape {
@@ -71,4 +73,12 @@ pub struct Workflow {
     /// Tags of the workflow.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+}
+
+impl Workflow {
+    /// Reads and checks the workflow document; `None` if it is elsewhere.
+    pub fn validate(&self, name: &str) -> Option<(Option<WorkflowDocument>, Diagnostics)> {
+        let source = Source::new(name, self.data.as_deref()?);
+        Some(workflow_document::read(&source, Some(self.r#type)))
+    }
 }

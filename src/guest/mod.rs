@@ -8,4 +8,4 @@ pub mod running;
 pub mod seed;
 pub mod ssh;
 
-pub use running::{Guest, GuestSpec};
+pub use running::{Guest, GuestSpec, Trouble};

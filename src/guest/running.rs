@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::watch;
 
 use super::agent;
 use super::keys::BakeKeys;
@@ -31,6 +32,56 @@ pub struct GuestSpec {
     pub folder: Utf8PathBuf,
     /// Whether QEMU may outlive us (for guests that are kept on failure).
     pub survive: bool,
+    /// Told when the guest's disk can't be written any more.
+    pub trouble: watch::Sender<Option<Trouble>>,
+}
+
+/// QEMU could not read or write the guest's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The host's filesystem is full.
+    pub full: bool,
+    /// QEMU's words.
+    pub reason: String,
+}
+
+impl Trouble {
+    /// As a failure.
+    pub fn failure(&self) -> Failure {
+        if self.full {
+            Failure::environment("the host's disk is full: the guest's disk cannot grow").with_hint(
+                "`ovenbird gc` shows what can go; the home can also lie on another disk (OVENBIRD_HOME)",
+            )
+        } else {
+            Failure::environment(format!(
+                "the host cannot read or write the guest's disk: {}",
+                self.reason
+            ))
+        }
+    }
+}
+
+/// Passes QEMU's reports about the disk on, as long as it lives. A full disk stops the guest silently: without this, it
+/// would look like a guest that hangs.
+fn watch_disk(machine: &Machine, trouble: watch::Sender<Option<Trouble>>) {
+    let mut events = machine.qmp.events();
+    tokio::spawn(async move {
+        use tokio::sync::broadcast::error::RecvError;
+        loop {
+            match events.recv().await {
+                Ok(event) if event.name == "BLOCK_IO_ERROR" => {
+                    let full = event.data["nospace"].as_bool().unwrap_or(false);
+                    let reason = event.data["reason"].as_str().unwrap_or("no reason given");
+                    trouble.send_replace(Some(Trouble {
+                        full,
+                        reason: reason.to_owned(),
+                    }));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            }
+        }
+    });
 }
 
 impl GuestSpec {
@@ -96,6 +147,7 @@ impl Guest {
     ) -> Result<Self> {
         spec.attach_seed()?;
         let machine = Machine::launch(qemu, &spec.machine, &spec.folder, spec.manner()).await?;
+        watch_disk(&machine, spec.trouble.clone());
         let mut tail = ConsoleTail::new(&machine.console);
         let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
         Ok(Self {
@@ -128,6 +180,7 @@ impl Guest {
             ..spec.manner()
         };
         let machine = Machine::launch(qemu, &spec.machine, &spec.folder, manner).await?;
+        watch_disk(&machine, spec.trouble.clone());
         memory::load(&machine.qmp, &machine.memory_socket, memory).await?;
         let mut tail = ConsoleTail::new(&machine.console);
         let session = login(&machine, &mut tail, &spec, saved, &mut seen).await?;
@@ -295,6 +348,7 @@ impl Guest {
             self.spec.manner(),
         )
         .await?;
+        watch_disk(&self.machine, self.spec.trouble.clone());
         self.overlays = 0;
         self.session = login(
             &self.machine,

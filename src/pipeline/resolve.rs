@@ -196,7 +196,8 @@ pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<R
     let parent = recipe
         .parent()
         .map_err(|complaint| Failure::config(complaint.message))?;
-    let base = catalog::resolve(home.path(), &parent.to_string())?;
+    let reference = catalog::remote::reference_blocking(home.path(), &parent)?;
+    let base = catalog::resolve(home.path(), &reference)?;
     let machine = infrastructure::choose(configuration, base.architecture, HostSize::measure())?;
     warnings.extend(machine.warnings.iter().cloned());
     let overrides = Overrides {

@@ -172,7 +172,17 @@ fn components_get_build_numbers_and_recipes_do_not_change() {
         bench.applied(&recipe("web", "1.0.0", &[])),
         ["created image-recipe/web/1.0.0"]
     );
-    insta::assert_snapshot!(bench.refused(&recipe("web", "1.0.0", &["hello/1.0.0"])), @"");
+    insta::assert_snapshot!(bench.refused(&recipe("web", "1.0.0", &["hello/1.0.0"])), @r#"
+    nothing was applied: there is a problem
+    error[version-exists]: image recipe web/1.0.0 is in the store with another content, and versions of image recipes never change
+     --> documents.yml:3:18
+      |
+    3 | semanticVersion: 1.0.0
+      |                  ^^^^^
+      = hint: give it the next version, 1.0.1; with `semanticVersion: 1.0.x` each change gets the next one by itself
+
+    1 error
+    "#);
     assert_eq!(
         bench.applied(&recipe("web", "1.0.1", &["hello/1.0.0"])),
         ["new version image-recipe/web/1.0.1"]
@@ -326,12 +336,16 @@ fn what_is_referred_to_stays() {
         .store
         .delete_resource(&get(Kind::Component, "hello/1.1.0"))
         .unwrap_err();
-    insta::assert_snapshot!(format!("{failure}\n{}\n{}", failure.details().unwrap(), failure.hint().unwrap()), @"");
+    insta::assert_snapshot!(format!("{failure}\n{}\n{}", failure.details().unwrap(), failure.hint().unwrap()), @r#"
+    component/hello/1.1.0/1 is referred to
+    component/hello/1.1.0/1 is what image-recipe/web/1.0.0 means by `componentArn: hello/x.x.x`
+    delete what refers to it first, or name all of them at once
+    "#);
     let failure = bench
         .store
         .delete_resource(&get(Kind::InfrastructureConfiguration, "small"))
         .unwrap_err();
-    insta::assert_snapshot!(failure.details().unwrap(), @"");
+    insta::assert_snapshot!(failure.details().unwrap(), @"infrastructure-configuration/small is what image-pipeline/nightly means by `infrastructureConfigurationArn: small`");
     // All at once is fine: they hold only each other.
     bench
         .store
@@ -353,8 +367,54 @@ fn what_is_referred_to_stays() {
 fn missing_references_are_named_with_what_there_is() {
     let bench = Bench::new();
     bench.applied(&component("hello", "1.0.0", "one"));
-    insta::assert_snapshot!(bench.refused(&recipe("web", "1.0.0", &["helo/1.0.0", "hello/2.x.x", "nothing-like-it"])), @"");
-    insta::assert_snapshot!(bench.refused(&pipeline("web/1.x.x")), @"");
+    insta::assert_snapshot!(bench.refused(&recipe("web", "1.0.0", &["helo/1.0.0", "hello/2.x.x", "nothing-like-it"])), @r#"
+    nothing was applied: there are 3 problems
+    error[missing-reference]: there is no component helo/1.0.0
+     --> documents.yml:6:19
+      |
+    6 |   - componentArn: helo/1.0.0
+      |                   ^^^^^^^^^^
+      = expected: a component of the store, or one that is applied along with it
+      = hint: did you mean `hello`?
+
+    error[missing-reference]: there is no component hello/2.x.x
+     --> documents.yml:7:19
+      |
+    7 |   - componentArn: hello/2.x.x
+      |                   ^^^^^^^^^^^
+      = expected: a component of the store, or one that is applied along with it
+      = hint: there is 1.0.0/1
+
+    error[missing-reference]: there is no component nothing-like-it/x.x.x
+     --> documents.yml:8:19
+      |
+    8 |   - componentArn: nothing-like-it
+      |                   ^^^^^^^^^^^^^^^
+      = expected: a component of the store, or one that is applied along with it
+      = hint: `ovenbird apply` of its file or folder puts a component into the store
+
+    3 errors
+    "#);
+    insta::assert_snapshot!(bench.refused(&pipeline("web/1.x.x")), @r#"
+    nothing was applied: there are 2 problems
+    error[missing-reference]: there is no image recipe web/1.x.x
+     --> documents.yml:3:17
+      |
+    3 | imageRecipeArn: web/1.x.x
+      |                 ^^^^^^^^^
+      = expected: an image recipe of the store, or one that is applied along with it
+      = hint: `ovenbird apply` of its file or folder puts an image recipe into the store
+
+    error[missing-reference]: there is no infrastructure configuration small
+     --> documents.yml:4:33
+      |
+    4 | infrastructureConfigurationArn: small
+      |                                 ^^^^^
+      = expected: an infrastructure configuration of the store, or one that is applied along with it
+      = hint: `ovenbird apply` of its file or folder puts an infrastructure configuration into the store
+
+    2 errors
+    "#);
     // Managed components are not the store's.
     let managed = "arn:aws:imagebuilder:eu-west-1:aws:component/update-linux/x.x.x";
     assert_eq!(
@@ -367,8 +427,28 @@ fn missing_references_are_named_with_what_there_is() {
 fn names_that_are_one_in_arns_collide() {
     let bench = Bench::new();
     bench.applied(&recipe("Web Server", "1.0.0", &[]));
-    insta::assert_snapshot!(bench.refused(&recipe("web-server", "1.1.0", &[])), @"");
-    insta::assert_snapshot!(bench.refused(&[recipe("shop", "1.0.0", &[]), recipe("shop", "1.0.0", &[])].concat()), @"");
+    insta::assert_snapshot!(bench.refused(&recipe("web-server", "1.1.0", &[])), @r#"
+    nothing was applied: there is a problem
+    error[name-collision]: the image recipe `web-server` is the same as `Web Server`, which is in the store
+     --> documents.yml:2:7
+      |
+    2 | name: web-server
+      |       ^^^^^^^^^^
+      = hint: in ARNs both are `web-server`: write the name as it is there, or choose another
+
+    1 error
+    "#);
+    insta::assert_snapshot!(bench.refused(&[recipe("shop", "1.0.0", &[]), recipe("shop", "1.0.0", &[])].concat()), @r#"
+    nothing was applied: there is a problem
+    error[given-twice]: the image recipe shop/1.0.0 is given twice
+     --> documents.yml:7:7
+      |
+    7 | name: shop
+      |       ^^^^
+      = hint: the first stands in documents.yml, line 1
+
+    1 error
+    "#);
 }
 
 #[test]
@@ -377,9 +457,30 @@ fn quotas_hold() {
     bench.applied(&[recipe("one", "1.0.0", &[]), recipe("two", "1.0.0", &[])].concat());
     // Further versions are no further recipes.
     bench.applied(&recipe("one", "1.1.0", &[]));
-    insta::assert_snapshot!(bench.refused(&recipe("three", "1.0.0", &[])), @"");
+    insta::assert_snapshot!(bench.refused(&recipe("three", "1.0.0", &[])), @r#"
+    nothing was applied: there is a problem
+    error[quota]: there would be 3 image recipes
+     --> documents.yml:2:7
+      |
+    2 | name: three
+      |       ^^^^^
+      = expected: at most 2
+      = hint: `imageRecipes` under `[quotas]` in the home's config.toml changes the limit
+
+    1 error
+    "#);
     let tagged = recipe("two", "1.1.0", &[]).replace("---\n", "tags: {a: '1', b: '2'}\n---\n");
-    insta::assert_snapshot!(bench.refused(&tagged), @"");
+    insta::assert_snapshot!(bench.refused(&tagged), @r#"
+    nothing was applied: there is a problem
+    error[quota]: it has 2 tags
+     --> documents.yml:5:7
+      |
+    5 | tags: {a: '1', b: '2'}
+      |       ^^^^^^^^^^^^^^^^
+      = expected: at most 1
+
+    1 error
+    "#);
 }
 
 #[test]

@@ -126,3 +126,38 @@ fn two_writers_never_get_the_same_number() {
     builds.sort_unstable();
     assert_eq!(builds, (1..=100).collect::<Vec<_>>());
 }
+
+#[test]
+fn logs_lie_as_the_service_names_its_streams() {
+    let (_folder, store) = store();
+    let image = store.begin_image(&image("Web Server", "1.2.3")).unwrap();
+    // Group /aws/imagebuilder/web-server, stream 1.2.3/1.
+    assert_eq!(image.logs, store.home().logs().join("web-server/1.2.3/1"));
+}
+
+#[test]
+fn a_number_of_a_removed_image_is_not_given_again() {
+    let (_folder, store) = store();
+    let first = store.begin_image(&image("web", "1.0.0")).unwrap();
+    store.forget_image(&first).unwrap();
+    assert_eq!(store.begin_image(&image("web", "1.0.0")).unwrap().build, 2);
+}
+
+#[test]
+fn builds_at_a_time_are_limited() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::at(camino::Utf8Path::from_path(folder.path()).unwrap()).unwrap();
+    std::fs::write(
+        home.path().join("config.toml"),
+        "[quotas]\nconcurrentBuilds = 1\n",
+    )
+    .unwrap();
+    let store = Arc::new(Store::open(&home).unwrap());
+    let first = store.begin_image(&image("web", "1.0.0")).unwrap();
+    let failure = store.begin_image(&image("web", "1.0.0")).unwrap_err();
+    assert_eq!(failure.to_string(), "1 builds are running, at most 1 may");
+    store
+        .set_state(&first, ImageState::Available, None)
+        .unwrap();
+    assert_eq!(store.begin_image(&image("web", "1.0.0")).unwrap().build, 2);
+}

@@ -217,3 +217,61 @@ fn guest_nothing_is_done_twice() {
     assert_eq!(diff.stdout, "");
     setup.assert_nothing_left();
 }
+
+/// Layers, memories and outputs of a home on a filesystem that is too small: an error that says so, the earlier layers
+/// stay, and what was begun goes.
+#[test]
+fn guest_a_full_disk_is_told_and_costs_only_what_was_begun() {
+    let setup = setup::with_base();
+    setup.file(
+        "first.yml",
+        &component("first", &["echo first >> /root/done"]),
+    );
+    setup.file(
+        "second.yml",
+        &component(
+            "second",
+            &["dd if=/dev/urandom of=/root/big bs=1M count=300 status=none; sync"],
+        ),
+    );
+    setup.file(
+        "r.yml",
+        "kind: ImageRecipe\nname: full\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n\
+         - path: first.yml\n- path: second.yml\nlocal: {tests: false, memory: 1024}\n",
+    );
+    let bases = setup.home().join("bases").canonicalize_utf8().unwrap();
+    // A small filesystem in a mount namespace of its own; it goes away with the script.
+    let script = format!(
+        "set -u\nmkdir -p small\nmount -t tmpfs -o size=330m tmpfs small\nln -s {bases} small/bases\n\
+         export OVENBIRD_HOME=$PWD/small\n{program} build r.yml\ncode=$?\n\
+         {program} plan r.yml --json > plan.json || exit 99\n\
+         find small/cache/layers -name 'layer.json' | wc -l > layers\nls -A small/runs | grep -v '^.seats$' > runs\n\
+         df --output=used -B1M small | tail -n 1 > used\nexit $code\n",
+        program = setup::program().display(),
+    );
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(setup.path())
+        .env("NO_COLOR", "1");
+    let ran = Ran::of(command.output().unwrap()).expect(4);
+    ran.says("the host's disk is full");
+    let read = |name: &str| std::fs::read_to_string(setup.path().join(name)).unwrap();
+    assert_eq!(
+        read("layers").trim(),
+        "2",
+        "the layers of the boot and of the first component stay"
+    );
+    assert_eq!(read("runs"), "");
+    assert!(
+        read("used").trim().parse::<u32>().unwrap() < 280,
+        "space is given back: {}",
+        read("used")
+    );
+    let plan: Value = serde_json::from_str(&read("plan.json")).unwrap();
+    assert_eq!(
+        (&plan["steps"][1]["hit"], &plan["steps"][2]["hit"]),
+        (&true.into(), &false.into()),
+        "{plan}"
+    );
+}

@@ -4,10 +4,12 @@
 //! sequence and mapping knows where it stands. [`Reading`] and [`MapReader`] take typed values out of a node one key at
 //! a time and collect every problem as a [`Diagnostic`] instead of stopping at the first one.
 //!
-//! JSON needs no second parser: apart from duplicate keys, which are errors here anyway, it is a subset of YAML.
+//! JSON needs no second parser: apart from duplicate keys, which are errors here anyway, from tabs and from characters written
+//! as two escapes, both of which are rewritten in place, it is a subset of YAML.
 
 mod diagnostic;
 mod hint;
+mod json;
 mod node;
 mod parse;
 mod read;

@@ -8,6 +8,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan, T
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::hint::explain_syntax_error;
+use super::json::as_yaml;
 use super::node::{Entry, Key, Mapping, Node, NodeKind, Scalar, Style};
 use super::text::{Source, Span};
 
@@ -183,7 +184,8 @@ struct Stop;
 impl Loader<'_> {
     fn run(&mut self) {
         let source = self.source;
-        let mut parser = Parser::new_from_str(source.text());
+        let text = as_yaml(source.text());
+        let mut parser = Parser::new_from_str(&text);
         while let Some(next) = parser.next_event() {
             let outcome = match next {
                 Ok((event, span)) => self.accept(event, span),

@@ -64,13 +64,17 @@ pub fn create(context: &Context<'_>, inputs: Create) -> Result<(), Failure> {
         )));
     }
     let path = paths::resolve(context, &inputs.path);
-    if !inputs.overwrite && fs::symlink_metadata(&path).is_ok() {
-        return Err(Failure::new(format!(
-            "cannot create {}: it exists and overwrite is false",
-            path.display()
-        )));
-    }
     let bytes = Encoding::from_input(inputs.encoding.as_deref())?.encode(&inputs.content);
+    if !inputs.overwrite && fs::symlink_metadata(&path).is_ok() {
+        // What a killed process has made: as much of the content as it came to.
+        let ours = context.repeated && fs::read(&path).is_ok_and(|found| bytes.starts_with(&found));
+        if !ours {
+            return Err(Failure::new(format!(
+                "cannot create {}: it exists and overwrite is false",
+                path.display()
+            )));
+        }
+    }
     let owner = new_owner(inputs.owner.as_deref(), inputs.group.as_deref())?;
     paths::make_parents(&path)?;
     let fail = |error: io::Error| Failure::io("create", &path, &error);
@@ -122,8 +126,13 @@ pub fn symlink(context: &Context<'_>, inputs: Symlink) -> Result<(), Failure> {
             fs::remove_file(&path).map_err(fail)?;
             std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail)
         }
+        Ok(_) if context.repeated && is_link_to(&path, &inputs.target) => Ok(()),
         _ => std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail),
     }
+}
+
+fn is_link_to(path: &Path, target: &str) -> bool {
+    fs::read_link(path).is_ok_and(|found| found == Path::new(target))
 }
 
 #[derive(Deserialize)]
@@ -143,8 +152,11 @@ pub fn delete(context: &Context<'_>, inputs: Delete) -> Result<(), Failure> {
         None => vec![paths::resolve(context, &inputs.path)],
     };
     for path in found {
-        let metadata =
-            fs::symlink_metadata(&path).map_err(|error| Failure::io("delete", &path, &error))?;
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if context.repeated && error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::io("delete", &path, &error)),
+        };
         if metadata.is_dir() {
             return Err(Failure::new(format!(
                 "cannot delete {}: it is a folder",
@@ -257,8 +269,13 @@ fn file_pairs(
         }
         None => {
             let source = paths::resolve(context, &inputs.source);
-            let metadata =
-                fs::metadata(&source).map_err(|error| Failure::io("read", &source, &error))?;
+            let metadata = match fs::metadata(&source) {
+                Ok(metadata) => metadata,
+                Err(_) if was_moved(context, &source, &inputs.destination)? => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(Failure::io("read", &source, &error)),
+            };
             if metadata.is_dir() {
                 return Err(Failure::new(format!(
                     "{} is a folder, not a file",
@@ -277,7 +294,10 @@ fn file_pairs(
                 target.display()
             )));
         }
-        if !inputs.overwrite && fs::symlink_metadata(&target).is_ok() {
+        if !inputs.overwrite
+            && fs::symlink_metadata(&target).is_ok()
+            && !(context.repeated && same_content(&source, &target))
+        {
             return Err(Failure::new(format!(
                 "cannot write {}: it exists and overwrite is false",
                 target.display()
@@ -295,6 +315,41 @@ fn file_pairs(
         pairs.push((source, target));
     }
     Ok(pairs)
+}
+
+/// Whether a killed process has moved `source` already.
+pub(super) fn was_moved(
+    context: &Context<'_>,
+    source: &Path,
+    destination: &str,
+) -> Result<bool, Failure> {
+    if !context.repeated || fs::symlink_metadata(source).is_ok() {
+        return Ok(false);
+    }
+    let target = paths::target(context, destination, source.file_name())?;
+    Ok(fs::symlink_metadata(target).is_ok())
+}
+
+fn same_content(a: &Path, b: &Path) -> bool {
+    let (Ok(mut a), Ok(mut b)) = (File::open(a), File::open(b)) else {
+        return false;
+    };
+    let length = |file: &File| file.metadata().map(|metadata| metadata.len()).ok();
+    if length(&a) != length(&b) {
+        return false;
+    }
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        match a.read(&mut left) {
+            Ok(0) => return true,
+            Ok(count) if b.read_exact(&mut right[..count]).is_ok() => {
+                if left[..count] != right[..count] {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// Copies content and mode. The target appears under its name only when it is complete.
@@ -340,12 +395,13 @@ pub(super) fn copy_file(
     result
 }
 
-/// A name in the same folder that no other file is likely to have.
+/// A name in the same folder that no other file is likely to have. Always the same: what a killed process left under it
+/// is overwritten when the step is repeated, not left behind.
 pub(super) fn temporary_beside(path: &Path) -> PathBuf {
     let name = path
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    path.with_file_name(format!(".{name}.ovenbird-{}", std::process::id()))
+    path.with_file_name(format!(".{name}.ovenbird-part"))
 }

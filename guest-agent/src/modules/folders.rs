@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::files::{Transfer, copy_file};
+use super::files::{Transfer, copy_file, was_moved};
 use super::ownership::{change_owner, new_owner};
 use super::{Context, Failure, paths};
 
@@ -31,6 +31,8 @@ pub fn create(context: &Context<'_>, inputs: Create) -> Result<(), Failure> {
     let fail = |error: io::Error| Failure::io("create the folder", &path, &error);
     let owner = new_owner(inputs.owner.as_deref(), inputs.group.as_deref())?;
     match fs::symlink_metadata(&path) {
+        // Made by a killed process: it was not there before, or that one would have failed.
+        Ok(found) if !inputs.overwrite && context.repeated && found.is_dir() => {}
         Ok(_) if !inputs.overwrite => {
             return Err(Failure::new(format!(
                 "cannot create {}: it exists and overwrite is false",
@@ -119,7 +121,11 @@ pub struct Delete {
 pub fn delete(context: &Context<'_>, inputs: Delete) -> Result<(), Failure> {
     let path = paths::resolve(context, inputs.path.trim_end_matches('/'));
     let fail = |error: io::Error| Failure::io("delete the folder", &path, &error);
-    let metadata = fs::symlink_metadata(&path).map_err(fail)?;
+    let metadata = match fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) if context.repeated && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+    };
     if !metadata.is_dir() {
         return Err(Failure::new(format!(
             "cannot delete the folder {}: it is not a folder",
@@ -175,8 +181,13 @@ fn folder_pairs(
         }
         None => {
             let source = paths::resolve(context, trimmed);
-            let metadata =
-                fs::metadata(&source).map_err(|error| Failure::io("read", &source, &error))?;
+            let metadata = match fs::metadata(&source) {
+                Ok(metadata) => metadata,
+                Err(_) if was_moved(context, &source, &inputs.destination)? => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(Failure::io("read", &source, &error)),
+            };
             if !metadata.is_dir() {
                 return Err(Failure::new(format!(
                     "{} is a file, not a folder",
@@ -190,7 +201,8 @@ fn folder_pairs(
     for source in sources {
         let target = paths::target(context, &inputs.destination, source.file_name())?;
         if fs::symlink_metadata(&target).is_ok() {
-            if !inputs.overwrite {
+            // A killed process may have copied a part of it.
+            if !inputs.overwrite && !context.repeated {
                 return Err(Failure::new(format!(
                     "cannot write {}: it exists and overwrite is false",
                     target.display()

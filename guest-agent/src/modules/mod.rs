@@ -42,6 +42,11 @@ pub struct Context<'a> {
     pub scratch: &'a Path,
     /// Object storage.
     pub object_store: &'a ObjectStore,
+    /// Whether an earlier process was killed in the middle of this very execution: what it has done already is no
+    /// reason to fail.
+    pub repeated: bool,
+    /// Where the number of finished inputs is noted, for a step with several.
+    pub progress: Option<&'a Path>,
 }
 
 /// The outputs of one execution.
@@ -109,6 +114,26 @@ impl Context<'_> {
         }
         Ok(())
     }
+
+    /// Inputs that a killed process had finished.
+    fn finished(&self) -> usize {
+        self.progress
+            .filter(|_| self.repeated)
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Not synced: after a crash of the machine an earlier number only means that more is repeated.
+    fn note_finished(&self, count: usize) -> Result<(), Failure> {
+        let Some(path) = self.progress else {
+            return Ok(());
+        };
+        let new = path.with_extension("new");
+        std::fs::write(&new, count.to_string())
+            .and_then(|()| std::fs::rename(&new, path))
+            .map_err(|error| Failure::io("note the progress in", path, &error))
+    }
 }
 
 /// Runs a module with inputs in canonical form. Assert and ExecuteDocument are the engine's own.
@@ -170,9 +195,15 @@ fn each<T: serde::de::DeserializeOwned>(
     inputs: Value,
     run: fn(&Context<'_>, T) -> Result<(), Failure>,
 ) -> Result<Done, Failure> {
-    for item in items(inputs) {
+    let items = items(inputs);
+    let several = items.len() > 1;
+    let finished = if several { context.finished() } else { 0 };
+    for (index, item) in items.into_iter().enumerate().skip(finished) {
         context.check_time()?;
         run(context, parse(item)?)?;
+        if several {
+            context.note_finished(index + 1)?;
+        }
     }
     Ok(Done::default())
 }

@@ -72,6 +72,7 @@ impl Engine<'_> {
                     state.items = None;
                     state.collected.clear();
                     state.inputs.clear();
+                    state.begun = None;
                     self.save()?;
                 }
             }
@@ -344,7 +345,14 @@ impl Engine<'_> {
             .as_ref()
             .map(|assertion| assertion.evaluate(&values as &dyn Values, &self.probe));
         let recorded = inputs_as_list(&resolved);
-        self.step_state(key).inputs = recorded;
+        let state = self.step_state(key);
+        state.inputs = recorded;
+        let repeated = state.begun.replace(index) == Some(index);
+        let progress = self.progress_file();
+        if let Some(progress) = progress.as_deref().filter(|_| !repeated) {
+            // Before the state says that this execution has begun: the number of another one must not count for it.
+            let _ = std::fs::remove_file(progress);
+        }
         self.save()?;
         if let Some(verdict) = verdict {
             return Ok(match verdict {
@@ -386,6 +394,8 @@ impl Engine<'_> {
             working_directory: &self.working_directory,
             scratch: &self.scratch,
             object_store: &self.config.object_store,
+            repeated,
+            progress: progress.as_deref(),
         };
         let result = modules::execute(&context, step.action, inputs);
         match result {

@@ -96,6 +96,12 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Where a module notes how many of its inputs it has finished.
+    pub(super) fn progress_file(&self) -> Option<PathBuf> {
+        let folder = self.config.state_directory.as_ref()?;
+        Some(folder.join("progress"))
+    }
+
     pub(super) fn save(&self) -> Result<(), StateError> {
         self.store.save(&self.state)
     }

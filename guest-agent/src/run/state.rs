@@ -66,6 +66,10 @@ pub struct StepState {
     pub decision: Option<Decision>,
     /// The attempt that runs, from 1.
     pub attempt: u32,
+    /// The iteration (0 without a loop) whose execution has begun in this attempt. If a new process finds it, an earlier
+    /// one was killed in the middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun: Option<usize>,
     /// Values of the loop, taken before its first iteration.
     pub items: Option<Vec<Kept>>,
     /// The iteration that runs.

@@ -65,6 +65,8 @@ pub enum Type {
     Map(&'static StringMap),
     /// Text with a further check than its pattern; the check has the last word.
     Checked(Text, fn(&str) -> Result<(), Complaint>),
+    /// Anything; somebody else checks it.
+    Free,
     /// A reference to something else.
     Reference(Refers),
     /// A list of texts in which a single text may stand for a list of one.

@@ -38,17 +38,22 @@ impl Pattern {
 
     /// Whether a text fits.
     pub fn fits(&self, text: &str) -> bool {
-        if self
+        let refused = self
             .refused_start
-            .is_some_and(|start| text.starts_with(start))
-        {
-            return false;
-        }
+            .is_some_and(|start| text.starts_with(start));
         // An expression that does not compile fits nothing; a test compiles every one.
+        !refused && self.regex().is_some_and(|regex| regex.is_match(text))
+    }
+
+    /// Whether the expression is one.
+    pub fn compiles(&self) -> bool {
+        self.regex().is_some()
+    }
+
+    fn regex(&self) -> Option<&Regex> {
         self.compiled
             .get_or_init(|| Regex::new(self.expression).ok())
             .as_ref()
-            .is_some_and(|regex| regex.is_match(text))
     }
 
     /// What would have been right.

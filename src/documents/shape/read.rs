@@ -80,6 +80,24 @@ impl<'r> Reader<'r> {
         (self.places.into_inner(), self.found.into_inner())
     }
 
+    /// Reports paths behind which there is no file.
+    pub fn check_files(&self, folder: &Utf8Path) {
+        let found = self.found.borrow();
+        for reference in found.iter() {
+            let path = folder.join(&reference.text);
+            if reference.refers == Refers::ComponentFile && !path.is_file() {
+                self.report(
+                    self.error(
+                        "missing-reference",
+                        reference.span,
+                        format!("there is no file {path}"),
+                    )
+                    .expected("the path of a component document, relative to this file"),
+                );
+            }
+        }
+    }
+
     /// The place of a value that has been read.
     pub fn place(&self, pointer: &str) -> Span {
         self.places.borrow().get(pointer)
@@ -151,7 +169,7 @@ impl<'r> Reader<'r> {
                         value.insert(field.key.to_owned(), read);
                     }
                 }
-                None if field.required => self.missing(node, mapping, &spelling, what),
+                None if field.required => self.missing(node, mapping, field, what),
                 None => {}
             }
         }
@@ -162,7 +180,9 @@ impl<'r> Reader<'r> {
         Some(value)
     }
 
-    fn missing(&self, node: &Node, mapping: &Mapping, key: &str, what: &str) {
+    fn missing(&self, node: &Node, mapping: &Mapping, field: &Field, what: &str) {
+        let spelling = self.spelling(field);
+        let key = spelling.as_ref();
         let entry = mapping.entry(key);
         // The first key stands for the map: a caret under a whole map helps nobody.
         let span = entry
@@ -172,7 +192,9 @@ impl<'r> Reader<'r> {
             Some(_) => format!("`{key}` of {what} is empty"),
             None => format!("{what} has no `{key}`"),
         };
-        let mut diagnostic = self.error("missing-key", span, message);
+        let mut diagnostic = self
+            .error("missing-key", span, message)
+            .expected(format!("`{key}`: {}", describe(&field.takes)));
         let strangers = mapping.entries.iter().map(|entry| entry.key.text.as_str());
         if entry.is_none()
             && let Some(near) = nearest(key, strangers)
@@ -192,7 +214,15 @@ impl<'r> Reader<'r> {
         if spellings.iter().any(|spelling| spelling == key) {
             return;
         }
-        let known: Vec<&str> = spellings.iter().map(AsRef::as_ref).collect();
+        // What belongs to a call of the API is taken, but not recommended.
+        let offered = |field: &&Field| !field.dropped || field.key == "kind";
+        let offered: Vec<Cow<'static, str>> = shape
+            .fields
+            .iter()
+            .filter(offered)
+            .map(|field| self.spelling(field))
+            .collect();
+        let known: Vec<&str> = offered.iter().map(AsRef::as_ref).collect();
         let mut diagnostic = self
             .error(
                 "unknown-key",
@@ -254,15 +284,16 @@ impl<'r> Reader<'r> {
             }
             Type::Map(limits) => self.map(node, limits, label, pointer),
             Type::Checked(limits, check) => {
-                let text = self.text(node, limits, label)?;
-                match check(&text) {
-                    Ok(()) => Some(Value::from(text)),
-                    Err(complaint) => {
-                        self.complain(node.span, label, complaint);
-                        None
-                    }
+                // First the check, which knows more words than the pattern.
+                let text = self.reading.string(node, label)?;
+                if let Err(complaint) = check(&text) {
+                    self.complain(node.span, label, complaint);
+                    return None;
                 }
+                let fits = self.limits(&text, node.span, limits, label);
+                fits.then(|| Value::from(text))
             }
+            Type::Free => Some(node.to_json()),
             Type::Reference(refers) => self.reference(node, *refers, "", label, pointer),
         }
     }
@@ -329,7 +360,7 @@ impl<'r> Reader<'r> {
                 key,
                 entry.key.span,
                 &limits.key,
-                &format!("the key `{key}` of {label}"),
+                &format!("a key of {label}"),
             );
             let what = format!("`{key}` of {label}");
             let pointer = child(pointer, key);
@@ -408,6 +439,31 @@ impl<'r> Reader<'r> {
             self.error(code, span, format!("{label} has {count} {items}"))
                 .expected(span_of_counts(least, most, "item")),
         );
+    }
+}
+
+/// What a field takes, in a few words.
+fn describe(takes: &Type) -> String {
+    match takes {
+        Type::Text(Text {
+            pattern: Some(pattern),
+            ..
+        })
+        | Type::Checked(
+            Text {
+                pattern: Some(pattern),
+                ..
+            },
+            _,
+        ) => pattern.expected().to_owned(),
+        Type::Text(_) | Type::Checked(..) => "text".to_owned(),
+        Type::Integer(least, most) => format!("a whole number from {least} to {most}"),
+        Type::Boolean => "true or false".to_owned(),
+        Type::Word(words) => join_words(words),
+        Type::List(..) | Type::Values(_) => "a list".to_owned(),
+        Type::Object(_) | Type::Map(_) => "a map".to_owned(),
+        Type::Free => "a value".to_owned(),
+        Type::Reference(refers) => refers.expected(),
     }
 }
 

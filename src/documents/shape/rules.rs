@@ -20,7 +20,7 @@ pub fn check(reader: &Reader<'_>, shape: &Shape, mapping: &Mapping, span: Span, 
         match rule {
             Rule::ExactlyOne(keys) => {
                 let found = present(keys);
-                if let [] = found[..] {
+                if found.is_empty() {
                     reader.report(missing(reader, shape, keys, mapping, span, what));
                 }
                 conflict(reader, shape, keys, &found, what);

@@ -95,6 +95,7 @@ impl Definitions {
                 }
                 schema
             }
+            Type::Free => json!({}),
             Type::Boolean => json!({"type": "boolean"}),
             Type::Word(words) => json!({"enum": words}),
             Type::List(item, least, most) => {
