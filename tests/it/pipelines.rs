@@ -85,7 +85,15 @@ fn home_with_base() -> Setup {
         &["create", "-q", "-f", "qcow2", disk.as_str(), "16M"],
     );
     setup
-        .run(&["base", "import", disk.as_str(), "--name", "tiny"])
+        .run(&[
+            "base",
+            "import",
+            disk.as_str(),
+            "--name",
+            "tiny",
+            "--firmware",
+            "bios",
+        ])
         .expect(0);
     setup
 }
@@ -399,7 +407,15 @@ fn a_schedule_builds_only_what_is_newer() {
     let disk = setup.path().join("tiny.qcow2");
     tool("qemu-img", &["resize", "-q", disk.as_str(), "32M"]);
     setup
-        .run(&["base", "import", disk.as_str(), "--name", "tiny"])
+        .run(&[
+            "base",
+            "import",
+            disk.as_str(),
+            "--name",
+            "tiny",
+            "--firmware",
+            "bios",
+        ])
         .expect(0);
     assert_eq!(
         schedule_once(&runner, DAY),
