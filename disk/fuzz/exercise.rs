@@ -23,8 +23,11 @@ const RECORD: usize = 4 + SECTOR;
 /// Images end at 64 MiB.
 const SECTORS: u32 = 1 << 17;
 
+/// A parser put to work on an input.
+pub type Exercise = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Exercise)] = &[
     ("raw", raw),
     ("qcow2", qcow2),
     ("vmdk", vmdk),

@@ -8,7 +8,7 @@ use ovenbird_disk::fs::{
     Change, DiffOptions, FsKind, Identity, Volume, copy_out, diff, find_root, read_file, resolve,
 };
 use ovenbird_disk::table::PartitionTable;
-use ovenbird_disk::{NoProgress, Target, Window, convert, open, resize};
+use ovenbird_disk::{DiskReader, NoProgress, Target, Window, convert, open, resize};
 
 use crate::fixtures::{gpt_disk, guest_root, run, text};
 

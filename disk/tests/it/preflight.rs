@@ -348,6 +348,9 @@ fn preflight_finds_faults_of_the_disk() {
         ("disk.gpt-backup", Road::AwsEbs, &|_, file| {
             file.write_all_at(&[0; 512], size - 512).unwrap();
         }),
+        ("disk.root-last", Road::AwsEbs, &|disk, _| {
+            run("sgdisk", &["-n", "4:0:+1M", text(disk)]);
+        }),
         ("disk.esp", Road::AwsEbs, &|disk, _| no_loader(disk)),
         ("disk.boot", Road::AwsEbs, &|disk, file| {
             no_loader(disk);
