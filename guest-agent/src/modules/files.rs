@@ -122,6 +122,8 @@ pub fn symlink(context: &Context<'_>, inputs: Symlink) -> Result<(), Failure> {
             fs::remove_file(&path).map_err(fail)?;
             std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail)
         }
+        // The link of the process that was killed here.
+        Ok(_) if context.repeated && fs::read_link(&path).is_ok_and(|to| to == Path::new(&inputs.target)) => Ok(()),
         _ => std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail),
     }
 }
@@ -143,6 +145,9 @@ pub fn delete(context: &Context<'_>, inputs: Delete) -> Result<(), Failure> {
         None => vec![paths::resolve(context, &inputs.path)],
     };
     for path in found {
+        if context.repeated && paths::is_missing(&path) {
+            continue;
+        }
         let metadata =
             fs::symlink_metadata(&path).map_err(|error| Failure::io("delete", &path, &error))?;
         if metadata.is_dir() {
@@ -257,6 +262,9 @@ fn file_pairs(
         }
         None => {
             let source = paths::resolve(context, &inputs.source);
+            if paths::moved_already(context, &source, &inputs.destination) {
+                return Ok(Vec::new());
+            }
             let metadata =
                 fs::metadata(&source).map_err(|error| Failure::io("read", &source, &error))?;
             if metadata.is_dir() {
@@ -340,12 +348,12 @@ pub(super) fn copy_file(
     result
 }
 
-/// A name in the same folder that no other file is likely to have.
+/// A hidden name in the same folder, free to use. It is the same after a restart: what a killed process left under it is
+/// removed here and does not end up in the image.
 pub(super) fn temporary_beside(path: &Path) -> PathBuf {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    path.with_file_name(format!(".{name}.ovenbird-{}", std::process::id()))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.ovenbird-part"));
+    // Usually there is nothing; where it cannot be removed, creating the file will say why.
+    let _ = fs::remove_file(&temporary);
+    temporary
 }

@@ -119,6 +119,9 @@ pub struct Delete {
 pub fn delete(context: &Context<'_>, inputs: Delete) -> Result<(), Failure> {
     let path = paths::resolve(context, inputs.path.trim_end_matches('/'));
     let fail = |error: io::Error| Failure::io("delete the folder", &path, &error);
+    if context.repeated && paths::is_missing(&path) {
+        return Ok(());
+    }
     let metadata = fs::symlink_metadata(&path).map_err(fail)?;
     if !metadata.is_dir() {
         return Err(Failure::new(format!(
@@ -175,6 +178,9 @@ fn folder_pairs(
         }
         None => {
             let source = paths::resolve(context, trimmed);
+            if paths::moved_already(context, &source, &inputs.destination) {
+                return Ok(Vec::new());
+            }
             let metadata =
                 fs::metadata(&source).map_err(|error| Failure::io("read", &source, &error))?;
             if !metadata.is_dir() {

@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub scratch: &'a Path,
     /// Object storage.
     pub object_store: &'a ObjectStore,
+    /// Whether the same was begun by a process that was killed, so that its effect may be there already.
+    pub repeated: bool,
 }
 
 /// The outputs of one execution.
@@ -95,12 +97,15 @@ impl Failure {
 }
 
 impl Context<'_> {
-    /// Fails when the step's time has run out.
+    /// Fails when the step's time has run out, or the agent was told to end.
     ///
     /// # Errors
     ///
-    /// [`Failure::TimedOut`].
+    /// [`Failure::TimedOut`], or a failure that nobody sees: the run stops.
     pub fn check_time(&self) -> Result<(), Failure> {
+        if crate::process::told_to_end().is_some() {
+            return Err(Failure::new("the agent was told to end"));
+        }
         if self
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline)

@@ -30,6 +30,19 @@ pub fn target(
     Ok(path.join(name))
 }
 
+/// Whether nothing at all has this name.
+pub fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Whether a process that was killed has moved this source to its destination already. Copying ends in the same place:
+/// a copy whose source went away meanwhile was complete before.
+pub fn moved_already(context: &Context<'_>, source: &Path, destination: &str) -> bool {
+    context.repeated
+        && is_missing(source)
+        && target(context, destination, source.file_name()).is_ok_and(|target| target.exists())
+}
+
 /// The wildcard in the last element of a path, if there is one.
 pub fn wildcard(path: &str) -> Option<(&str, &str)> {
     let (folder, name) = match path.rfind('/') {

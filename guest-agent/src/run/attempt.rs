@@ -344,8 +344,12 @@ impl Engine<'_> {
             .as_ref()
             .map(|assertion| assertion.evaluate(&values as &dyn Values, &self.probe));
         let recorded = inputs_as_list(&resolved);
-        self.step_state(key).inputs = recorded;
+        let state = self.step_state(key);
+        state.inputs = recorded;
+        let repeated = std::mem::replace(&mut state.begun, true);
         self.save()?;
+        // From here on in memory only: it is stored as begun until the next thing worth storing has happened.
+        self.step_state(key).begun = false;
         if let Some(verdict) = verdict {
             return Ok(match verdict {
                 Ok(verdict) if verdict.holds => Once::Done(Done::default()),
@@ -386,8 +390,11 @@ impl Engine<'_> {
             working_directory: &self.working_directory,
             scratch: &self.scratch,
             object_store: &self.config.object_store,
+            repeated,
         };
         let result = modules::execute(&context, step.action, inputs);
+        // Whatever the module says then: it was cut off, and is repeated when the run is started again.
+        super::check_end()?;
         match result {
             Ok(done) => Ok(Once::Done(done)),
             Err(Failure::Failed { message, exit_code }) => Ok(Once::Failed { message, exit_code }),

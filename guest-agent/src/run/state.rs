@@ -86,6 +86,9 @@ pub struct StepState {
     pub ended: Option<String>,
     /// Whether it asked for a reboot with which it is complete.
     pub rebooting: bool,
+    /// Whether its module was started and nothing is known of its end; found so after a restart, the process that
+    /// started it was killed.
+    pub begun: bool,
 }
 
 /// Start, end and outcome of a phase or document.
