@@ -18,7 +18,11 @@ fn the_corpus_of_every_fuzz_target_holds() {
         .expect("corpus")
         .map(|entry| entry.expect("entry").file_name())
         .collect();
-    assert_eq!(known.len(), targets.len(), "a target without a replay: {known:?}");
+    assert_eq!(
+        known.len(),
+        targets.len(),
+        "a target without a replay: {known:?}"
+    );
     for (name, check) in targets {
         let mut count = 0;
         for entry in std::fs::read_dir(corpus.join(name)).expect(name) {

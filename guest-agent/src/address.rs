@@ -38,7 +38,6 @@ pub(crate) fn read(
     std::fs::read(full).map_err(|error| error.to_string())
 }
 
-
 fn is_web(address: &str) -> bool {
     address.starts_with("http://") || address.starts_with("https://")
 }

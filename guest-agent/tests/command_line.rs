@@ -1,5 +1,6 @@
 //! The flags and the configuration file of the program, and how it ends.
 
+#[allow(dead_code, reason = "other tests make it misbehave")]
 mod server;
 
 use std::path::Path;
@@ -23,11 +24,15 @@ fn text(output: &Output) -> String {
 }
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
 fn console(output: &Output) -> String {
-    let folder = summary(output)["logUrl"].as_str().expect("a folder").to_owned();
+    let folder = summary(output)["logUrl"]
+        .as_str()
+        .expect("a folder")
+        .to_owned();
     std::fs::read_to_string(Path::new(&folder).join("console.log")).expect("a log")
 }
 
@@ -47,7 +52,15 @@ fn log_streams_are_accepted_and_not_sent() {
     )
     .expect("config");
     let by_flags = [
-        "run", "-d", "say.yml", "--cw-log-group", "g", "--cw-log-stream", "s", "--cw-log-region", "r",
+        "run",
+        "-d",
+        "say.yml",
+        "--cw-log-group",
+        "g",
+        "--cw-log-stream",
+        "s",
+        "--cw-log-region",
+        "r",
         "--cw-ignore-failures",
     ];
     for arguments in [&by_flags[..], &["run", "-c", "config.json"]] {
@@ -80,10 +93,20 @@ fn documents_and_configurations_come_from_web_servers() {
     ];
     for (path, code, wanted) in cases {
         let output = agent(dir, &["run", "-d", &server.url(path)]);
-        assert_eq!(output.status.code(), Some(code), "{path}: {}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{path}: {}",
+            text(&output)
+        );
         assert!(text(&output).contains(wanted), "{path}: {}", text(&output));
         let checked = agent(dir, &["validate", "-d", &server.url(path)]);
-        assert_eq!(checked.status.code(), Some(code), "{path}: {}", text(&checked));
+        assert_eq!(
+            checked.status.code(),
+            Some(code),
+            "{path}: {}",
+            text(&checked)
+        );
     }
     let output = agent(dir, &["run", "-c", &server.url("/config.json")]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -118,19 +141,42 @@ fn every_key_of_the_configuration_is_obeyed_and_flags_win() {
     let found = summary(&output);
     assert_eq!(found["executionId"], "from-config");
     assert_eq!(found["executedStepCount"], 2);
-    assert!(found["logUrl"].as_str().expect("path").contains("config-logs"));
+    assert!(
+        found["logUrl"]
+            .as_str()
+            .expect("path")
+            .contains("config-logs")
+    );
     let log = console(&output);
-    assert!(log.contains("said own") && log.contains("said global"), "{log}");
+    assert!(
+        log.contains("said own") && log.contains("said global"),
+        "{log}"
+    );
     // `trace` repeats the log.
     assert!(String::from_utf8_lossy(&output.stderr).contains("said own"));
 
     let output = agent(
         dir,
-        &["run", "-c", "config.json", "-p", "test", "-i", "from-flag", "-l", "flag-logs"],
+        &[
+            "run",
+            "-c",
+            "config.json",
+            "-p",
+            "test",
+            "-i",
+            "from-flag",
+            "-l",
+            "flag-logs",
+        ],
     );
     let found = summary(&output);
     assert_eq!(found["executionId"], "from-flag");
-    assert!(found["logUrl"].as_str().expect("path").contains("flag-logs"));
+    assert!(
+        found["logUrl"]
+            .as_str()
+            .expect("path")
+            .contains("flag-logs")
+    );
     assert!(console(&output).contains("tested") && !console(&output).contains("said"));
 }
 
@@ -153,10 +199,21 @@ fn validation_knows_the_platform_and_several_documents() {
         ("say.yml,windows.yml", "linux", 1),
     ];
     for (documents, platforms, code) in cases {
-        let output = agent(dir, &["validate", "-d", documents, "--os-platforms", platforms]);
-        assert_eq!(output.status.code(), Some(code), "{documents} {platforms}: {}", text(&output));
+        let output = agent(
+            dir,
+            &["validate", "-d", documents, "--os-platforms", platforms],
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{documents} {platforms}: {}",
+            text(&output)
+        );
     }
-    assert_eq!(agent(dir, &["validate", "-d", "windows.yml"]).status.code(), Some(1));
+    assert_eq!(
+        agent(dir, &["validate", "-d", "windows.yml"]).status.code(),
+        Some(1)
+    );
 }
 
 #[test]
@@ -168,7 +225,15 @@ fn a_step_that_always_asks_for_a_reboot_fails_at_the_limit() {
         "schemaVersion: 1.0\nphases:\n  - name: build\n    steps: [{name: A, action: ExecuteBash, inputs: {commands: ['exit 194']}}]\n",
     )
     .expect("document");
-    let arguments = ["run", "-d", "case.yml", "-s", "state", "--restart-limit", "3"];
+    let arguments = [
+        "run",
+        "-d",
+        "case.yml",
+        "-s",
+        "state",
+        "--restart-limit",
+        "3",
+    ];
     let codes: Vec<_> = (0..4)
         .map(|_| agent(dir, &arguments).status.code().expect("a code"))
         .collect();
@@ -190,7 +255,17 @@ fn an_agent_that_is_told_to_end_writes_its_logs_and_can_go_on() {
             "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - {name: A, action: ExecuteBash, inputs: {commands: ['echo first']}}\n      - {name: B, action: ExecuteBash, onFailure: Continue, maxAttempts: 3, inputs: {commands: ['echo in >> runs; test -e go && exit 0; sleep 60 & echo $! > pid; wait']}}\n      - {name: C, action: ExecuteBash, inputs: {commands: ['echo last >> runs']}}\n",
         )
         .expect("document");
-        let arguments = ["run", "-d", "case.yml", "-s", "state", "-l", "logs", "--working-directory", "."];
+        let arguments = [
+            "run",
+            "-d",
+            "case.yml",
+            "-s",
+            "state",
+            "-l",
+            "logs",
+            "--working-directory",
+            ".",
+        ];
         let child = Command::new(env!("CARGO_BIN_EXE_ovenbird-agent"))
             .args(arguments)
             .current_dir(dir)
@@ -212,8 +287,17 @@ fn an_agent_that_is_told_to_end_writes_its_logs_and_can_go_on() {
             .expect("kill");
         assert!(told.success());
         let output = child.wait_with_output().expect("ended");
-        assert_eq!(output.status.code(), None, "ended by the signal: {}", text(&output));
-        assert!(text(&output).contains("ended by signal"), "{}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            None,
+            "ended by the signal: {}",
+            text(&output)
+        );
+        assert!(
+            text(&output).contains("ended by signal"),
+            "{}",
+            text(&output)
+        );
         // The whole group is gone, not only the shell.
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
@@ -232,7 +316,10 @@ fn an_agent_that_is_told_to_end_writes_its_logs_and_can_go_on() {
         assert!(read("chaining.json").contains("first"));
         assert!(read("console.log").contains("TOE execution stopped"));
         // No other attempt and no later step ran.
-        assert_eq!(std::fs::read_to_string(dir.join("runs")).expect("runs"), "in\n");
+        assert_eq!(
+            std::fs::read_to_string(dir.join("runs")).expect("runs"),
+            "in\n"
+        );
 
         std::fs::write(dir.join("go"), "").expect("go");
         let again = agent(dir, &arguments);

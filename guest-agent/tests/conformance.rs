@@ -296,14 +296,21 @@ fn every_case_ends_as_expected_and_nothing_of_the_language_is_left_out() {
             .join(file);
         let text = std::fs::read_to_string(path).expect("a test file");
         let word = part.trim_start_matches(['.', '>']);
-        assert!(text.contains(module) && text.contains(word), "{module}{part}");
+        assert!(
+            text.contains(module) && text.contains(word),
+            "{module}{part}"
+        );
         used.insert(format!("{module}{part}"));
     }
     let mut wanted = Used::new();
     for spec in ACTIONS.iter().filter(|spec| spec.runs_on(Platform::Linux)) {
         wanted.insert(spec.name.to_owned());
         let name = spec.name;
-        wanted.extend(spec.inputs.iter().map(|input| format!("{name}.{}", input.name)));
+        wanted.extend(
+            spec.inputs
+                .iter()
+                .map(|input| format!("{name}.{}", input.name)),
+        );
         wanted.extend(spec.outputs.iter().map(|output| format!("{name}>{output}")));
     }
     wanted.extend(OPERATORS.map(|operator| operator.to_owned()));

@@ -58,16 +58,26 @@ impl Machine {
 
     fn arguments(&self) -> Vec<String> {
         let at = |name: &str| self.at(name).display().to_string();
-        ["run", "-d", &at("case.yml"), "-s", &at("state"), "-l", &at("logs")]
-            .into_iter()
-            .chain(["--working-directory", &at("")])
-            .map(str::to_owned)
-            .collect()
+        [
+            "run",
+            "-d",
+            &at("case.yml"),
+            "-s",
+            &at("state"),
+            "-l",
+            &at("logs"),
+        ]
+        .into_iter()
+        .chain(["--working-directory", &at("")])
+        .map(str::to_owned)
+        .collect()
     }
 
     /// The real package manager of the machine is out of sight; the search path starts at our programs.
     fn update(&self, inputs: &str) -> Output {
-        self.write_steps(&format!("- {{name: U, action: UpdateOS, inputs: {inputs}}}"));
+        self.write_steps(&format!(
+            "- {{name: U, action: UpdateOS, inputs: {inputs}}}"
+        ));
         let local = self.at("local");
         let mut places = vec![("/usr/local/sbin", Instead::Path(&local))];
         places.extend(
@@ -103,13 +113,25 @@ fn every_package_manager_is_called_as_it_wants_to_be() {
     let cases: [(&str, &str, &str); 14] = [
         ("apt-get apt-mark", "{}", &apt_all),
         ("apt-get apt-mark", "{include: [bash, vim]}", &apt_some),
-        ("apt-get apt-mark", "{exclude: [linux-image, grub]}", &apt_without),
+        (
+            "apt-get apt-mark",
+            "{exclude: [linux-image, grub]}",
+            &apt_without,
+        ),
         // Where several are installed, the first one owns the system.
         ("apt-get apt-mark dnf", "{}", &apt_all),
         ("dnf yum", "{}", "dnf -y upgrade\n"),
         ("dnf", "{include: [bash]}", "dnf -y upgrade bash\n"),
-        ("dnf", "{include: [bash, vim], exclude: [vim]}", "dnf -y upgrade --exclude=vim bash\n"),
-        ("yum", "{exclude: ['kernel*']}", "yum -y update --exclude=kernel*\n"),
+        (
+            "dnf",
+            "{include: [bash, vim], exclude: [vim]}",
+            "dnf -y upgrade --exclude=vim bash\n",
+        ),
+        (
+            "yum",
+            "{exclude: ['kernel*']}",
+            "yum -y update --exclude=kernel*\n",
+        ),
         ("yum", "{include: [bash]}", "yum -y update bash\n"),
         (
             "zypper",
@@ -122,7 +144,11 @@ fn every_package_manager_is_called_as_it_wants_to_be() {
             "zypper --non-interactive refresh\nzypper --non-interactive addlock vim\nzypper --non-interactive update --auto-agree-with-licenses\nzypper --non-interactive removelock vim\n",
         ),
         ("apk", "{}", "apk upgrade --update-cache --available\n"),
-        ("apk", "{include: [bash]}", "apk add --update-cache --upgrade bash\n"),
+        (
+            "apk",
+            "{include: [bash]}",
+            "apk add --update-cache --upgrade bash\n",
+        ),
         ("dnf", "{include: [bash], exclude: [bash]}", ""),
     ];
     for (programs, inputs, wanted) in cases {
@@ -132,7 +158,12 @@ fn every_package_manager_is_called_as_it_wants_to_be() {
             machine.program("local", name, "[ \"$1\" != showhold ] || echo grub");
         }
         let output = machine.update(inputs);
-        assert_eq!(output.status.code(), Some(0), "{programs} {inputs}: {}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{programs} {inputs}: {}",
+            text(&output)
+        );
         assert_eq!(machine.read("calls"), wanted, "{programs} {inputs}");
     }
 }
@@ -140,7 +171,11 @@ fn every_package_manager_is_called_as_it_wants_to_be() {
 #[test]
 fn locks_are_taken_back_after_a_failed_update() {
     let machine = Machine::new();
-    machine.program("local", "zypper", "[ \"$2\" != update ] || { echo no space >&2; exit 8; }");
+    machine.program(
+        "local",
+        "zypper",
+        "[ \"$2\" != update ] || { echo no space >&2; exit 8; }",
+    );
     let output = machine.update("{exclude: [vim]}");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("no space"), "{}", text(&output));
@@ -151,9 +186,18 @@ fn locks_are_taken_back_after_a_failed_update() {
 fn a_reboot_that_zypper_wants_is_no_failure() {
     for (code, wanted) in [(102, 0), (103, 0), (104, 1)] {
         let machine = Machine::new();
-        machine.program("local", "zypper", &format!("[ \"$2\" != update ] || exit {code}"));
+        machine.program(
+            "local",
+            "zypper",
+            &format!("[ \"$2\" != update ] || exit {code}"),
+        );
         let output = machine.update("{}");
-        assert_eq!(output.status.code(), Some(wanted), "{code}: {}", text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(wanted),
+            "{code}: {}",
+            text(&output)
+        );
     }
 }
 
@@ -162,7 +206,11 @@ fn what_cannot_be_updated_is_refused_with_the_reason() {
     let cases = [
         ("", "{}", "no package manager is installed"),
         ("apk", "{exclude: [musl]}", "apk cannot leave packages out"),
-        ("dnf", "{include: ['--nogpgcheck']}", "is not the name of a package"),
+        (
+            "dnf",
+            "{include: ['--nogpgcheck']}",
+            "is not the name of a package",
+        ),
     ];
     for (program, inputs, wanted) in cases {
         let machine = Machine::new();
@@ -224,7 +272,9 @@ fn the_agent_reboots_the_machine_itself_and_comes_back_by_systemd() {
     let codes = reboot_and_come_back(&machine, || {
         let text = std::fs::read_to_string(&unit).ok()?;
         assert!(std::fs::symlink_metadata(&link).is_ok(), "enabled");
-        let line = text.lines().find_map(|line| line.strip_prefix("ExecStart="))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="))?;
         Some(line.replace("%%", "%"))
     });
     assert_eq!(codes, [194, 194, 194, 0]);
@@ -250,7 +300,9 @@ fn without_systemd_it_comes_back_by_cron_and_keeps_what_is_there() {
     let codes = reboot_and_come_back(&machine, || {
         let text = machine.read("table");
         assert!(text.starts_with("0 5 * * * true\n"), "{text}");
-        let line = text.lines().find_map(|line| line.strip_prefix("@reboot "))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("@reboot "))?;
         Some(line.to_owned())
     });
     assert_eq!(codes, [194, 194, 194, 0]);

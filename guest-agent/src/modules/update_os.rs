@@ -186,13 +186,17 @@ fn plan(manager: Manager, inputs: &Update, to_hold: &[String]) -> Option<Plan> {
             } else {
                 "yum -y update"
             });
-            let excludes = inputs.exclude.iter().map(|name| format!("--exclude={name}"));
+            let excludes = inputs
+                .exclude
+                .iter()
+                .map(|name| format!("--exclude={name}"));
             plan.update.extend(excludes);
             plan.update.extend(wanted);
         }
         Manager::Zypper => {
             plan.before = vec![words("zypper --non-interactive refresh")];
-            plan.before.extend(locked("zypper --non-interactive addlock"));
+            plan.before
+                .extend(locked("zypper --non-interactive addlock"));
             plan.update = with(
                 "zypper --non-interactive update --auto-agree-with-licenses",
                 &wanted,

@@ -299,7 +299,7 @@ impl Engine<'_> {
     }
 
     /// Keeps an output; one in which a secret value shows up is treated as a secret itself.
-    fn keep_output(&self, output: Map<String, Value>) -> Kept {
+    pub(super) fn keep_output(&self, output: Map<String, Value>) -> Kept {
         let shown: Map<String, Value> = output
             .iter()
             .map(|(name, value)| {
