@@ -19,7 +19,7 @@ pub struct NamedValue {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DocumentEntry {
-    /// Local path, `file://` or `s3://` address.
+    /// Local path, `file://`, `s3://`, `http://` or `https://` address.
     pub path: String,
     /// Values for this document's parameters; they win over the global ones.
     #[serde(default)]
@@ -45,17 +45,40 @@ pub struct ObjectStore {
     pub session_token: Option<String>,
 }
 
+impl ObjectStore {
+    /// The same, with what it does not say taken from the variables that every S3 client reads.
+    #[must_use]
+    pub fn or_environment(mut self) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // A key of one place with the secret of another would be no pair.
+        if self.access_key_id.is_none() && self.secret_access_key.is_none() {
+            self.access_key_id = variable("AWS_ACCESS_KEY_ID");
+            self.secret_access_key = variable("AWS_SECRET_ACCESS_KEY");
+            self.session_token = variable("AWS_SESSION_TOKEN");
+        }
+        self.region = self
+            .region
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
+        self.endpoint = self
+            .endpoint
+            .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
+            .or_else(|| variable("AWS_ENDPOINT_URL"));
+        self
+    }
+}
+
 /// The configuration file. The names up to `workingDirectory` are those of the service's own runner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ConfigFile {
-    /// Accepted for compatibility; log streams are not sent anywhere from here.
+    /// Accepted for compatibility: a log stream that is not sent is never a failure here.
     pub cw_ignore_failures: Option<bool>,
-    /// Accepted for compatibility.
+    /// Log group of the stream; see [`LogStream`].
     pub cw_log_group: Option<String>,
-    /// Accepted for compatibility.
+    /// Region of the log group.
     pub cw_log_region: Option<String>,
-    /// Accepted for compatibility.
+    /// Name of the stream in the log group.
     pub cw_log_stream: Option<String>,
     /// Account that must own the bucket of documents given as `s3://`.
     pub document_s3_bucket_owner: Option<String>,
@@ -133,6 +156,8 @@ pub struct RunConfig {
     pub document_bucket_owner: Option<String>,
     /// Where the log folder is uploaded to.
     pub log_upload: Option<LogUpload>,
+    /// The log stream that was asked for.
+    pub log_stream: LogStream,
     /// Modules that may not be used.
     pub blocked_actions: Vec<String>,
     /// Whether parameters without a value are empty instead of an error.
@@ -160,19 +185,40 @@ pub struct LogUpload {
     pub prefix: String,
 }
 
+/// A stream of the service's log store. The agent has no client for it: the run says so, and goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogStream {
+    /// Its group.
+    pub group: Option<String>,
+    /// Region of the group.
+    pub region: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+impl LogStream {
+    /// Whether anything about a stream was asked for.
+    pub fn is_wanted(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// The service's own runner gives up after as many restarts.
 pub const RESTART_LIMIT: u32 = 15;
+
+/// A configuration from another machine that is larger than this is something else.
+const LARGEST_CONFIGURATION: usize = 4 * 1024 * 1024;
 
 /// Why an order cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {reason}")]
     Read {
-        /// Its path.
+        /// Its path or address.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: String,
     },
     /// The configuration file is not what it should be.
     #[error("{path} is not a configuration: {source}")]
@@ -196,7 +242,7 @@ pub enum ConfigError {
 }
 
 impl ConfigFile {
-    /// Reads a configuration; `-` is standard input, so that secrets need not touch the disk.
+    /// Reads a configuration from a path or address; `-` is standard input, so that secrets need not touch the disk.
     ///
     /// # Errors
     ///
@@ -204,13 +250,17 @@ impl ConfigFile {
     pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
         let bytes = if path == std::path::Path::new("-") {
             let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
+            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
+                .map(|_| bytes)
+                .map_err(|error| error.to_string())
         } else {
-            std::fs::read(path)
+            let store = ObjectStore::default().or_environment();
+            let text = path.to_string_lossy();
+            crate::address::read(&store, &text, None, None, LARGEST_CONFIGURATION)
         };
-        let bytes = bytes.map_err(|source| ConfigError::Read {
+        let bytes = bytes.map_err(|reason| ConfigError::Read {
             path: path.to_owned(),
-            source,
+            reason,
         })?;
         serde_json::from_slice(&bytes).map_err(|source| ConfigError::Parse {
             path: path.to_owned(),
@@ -241,6 +291,11 @@ impl ConfigFile {
                 owner: self.log_s3_bucket_owner,
                 prefix: self.log_s3_key_prefix.unwrap_or_default(),
             }),
+            log_stream: LogStream {
+                group: self.cw_log_group,
+                region: self.cw_log_region,
+                name: self.cw_log_stream,
+            },
             blocked_actions: self.blocked_action_modules,
             allow_missing_parameters: false,
             restart_limit: self.restart_limit.unwrap_or(RESTART_LIMIT),

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod accounts;
+mod address;
 pub mod cli;
 mod clock;
 pub mod config;

@@ -210,25 +210,34 @@ impl Pump<'_> {
 /// The process group of the program that runs now; 0 when there is none.
 static RUNNING_GROUP: AtomicI32 = AtomicI32::new(0);
 
+/// The signal that told the agent to end; 0 when there was none.
+static TOLD_TO_END: AtomicI32 = AtomicI32::new(0);
+
+/// How long an agent that was told to end may take to write its logs, in seconds.
+const LAST_SECONDS: u32 = 5;
+
 /// Settles what signals do to a run.
 ///
 /// A lost terminal or SSH connection must not end it. For that a handler that does nothing is used instead of ignoring
 /// the signal: programs that are started later get the default action back, while an ignored signal would stay ignored in
 /// them. When the agent itself is told to end, the program it runs ends with it; being in a group of its own, the program
-/// would not hear of a Ctrl-C.
+/// would not hear of a Ctrl-C. The run then stops at the next step and writes its logs. What blocks that for too long, or
+/// a second signal, ends the process at once.
 pub fn set_up_signals() {
     extern "C" fn nothing(_: i32) {}
     set_handler(Signal::SIGHUP, nothing);
-    set_handler(Signal::SIGINT, end_running_program);
-    set_handler(Signal::SIGTERM, end_running_program);
+    set_handler(Signal::SIGINT, stop);
+    set_handler(Signal::SIGTERM, stop);
+    set_handler(Signal::SIGALRM, stop_at_once);
 }
 
-extern "C" fn end_running_program(number: i32) {
-    let group = RUNNING_GROUP.load(Ordering::SeqCst);
-    if group > 1 {
-        // Nothing can be done about an error here.
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-    }
+/// The signal that told the agent to end.
+pub fn told_to_end() -> Option<i32> {
+    Some(TOLD_TO_END.load(Ordering::SeqCst)).filter(|number| *number != 0)
+}
+
+/// Ends the process by a signal, as if it had no handler for it.
+pub fn end_by(number: i32) {
     if let Ok(signal) = Signal::try_from(number) {
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         // SAFETY: the default action is no handler of ours; setting it and raising are allowed in a handler.
@@ -241,13 +250,29 @@ extern "C" fn end_running_program(number: i32) {
     }
 }
 
+extern "C" fn stop(number: i32) {
+    let group = RUNNING_GROUP.load(Ordering::SeqCst);
+    if group > 1 {
+        // Nothing can be done about an error here.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    if TOLD_TO_END.swap(number, Ordering::SeqCst) != 0 {
+        end_by(number);
+    }
+    let _ = nix::unistd::alarm::set(LAST_SECONDS);
+}
+
+extern "C" fn stop_at_once(_: i32) {
+    end_by(told_to_end().unwrap_or(Signal::SIGTERM as i32));
+}
+
 fn set_handler(signal: Signal, handler: extern "C" fn(i32)) {
     let action = SigAction::new(
         SigHandler::Handler(handler),
         SaFlags::SA_RESTART,
         SigSet::empty(),
     );
-    // SAFETY: both handlers use only an atomic and system calls that are safe in a signal handler.
+    // SAFETY: the handlers use only atomics and system calls that are safe in a signal handler.
     #[allow(unsafe_code, reason = "there is no safe way to set a signal handler")]
     let _ = unsafe { sigaction(signal, &action) };
 }

@@ -12,13 +12,14 @@
 //! A name that ends with `(steps)` has only the steps of a build phase as its document. `@dir@` stands for the case's
 //! folder. A reboot that the run asks for is answered by starting it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ovenbird_agent::config::{DocumentEntry, RESTART_LIMIT, RunConfig};
 use ovenbird_agent::{Outcome, run};
+use ovenbird_component::action::{ACTIONS, Platform};
 use serde_json::Value;
 
 struct Ran {
@@ -158,13 +159,60 @@ impl Ran {
     }
 }
 
-fn run_file(name: &str) {
+/// Inputs and outputs that runs have used, as `Module.input` and `Module>output`, and operators of assertions by name.
+type Used = BTreeSet<String>;
+
+impl Ran {
+    fn collect_used(&self, used: &mut Used) {
+        let phases = self.detailed["documents"][0]["phases"].as_array();
+        for step in phases
+            .into_iter()
+            .flatten()
+            .filter_map(|phase| phase["steps"].as_array())
+            .flatten()
+        {
+            let action = step["action"].as_str().expect("an action");
+            let list = |field: &str| -> Vec<Value> {
+                serde_json::from_str(step[field].as_str().unwrap_or("[]")).expect("a list")
+            };
+            used.insert(action.to_owned());
+            for input in list("inputs") {
+                if action == "Assert" {
+                    collect_keys(&input, used);
+                } else {
+                    let keys = input.as_object().into_iter().flatten();
+                    used.extend(keys.map(|(key, _)| format!("{action}.{key}")));
+                }
+            }
+            for output in list("outputs") {
+                let keys = output.as_object().into_iter().flatten();
+                used.extend(keys.map(|(key, _)| format!("{action}>{key}")));
+            }
+        }
+    }
+}
+
+fn collect_keys(value: &Value, keys: &mut Used) {
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                keys.insert(key.clone());
+                collect_keys(inner, keys);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
+fn run_file(name: &str) -> Used {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/cases")
             .join(name),
     )
     .expect("cases");
+    let mut used = Used::new();
     let mut wrong = String::new();
     let mut count = 0;
     for (index, part) in text.split("=== ").skip(1).enumerate() {
@@ -188,6 +236,7 @@ fn run_file(name: &str) {
             document
         };
         let ran = run_case(folder.path(), &document);
+        ran.collect_used(&mut used);
         for line in expected
             .lines()
             .map(str::trim)
@@ -201,29 +250,97 @@ fn run_file(name: &str) {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(count > 5, "only {count} cases in {name}");
+    used
 }
 
-#[test]
-fn programs() {
-    run_file("programs.case");
-}
+/// What needs a server or another machine, and the test file that has it.
+const ELSEWHERE: [(&str, &str, &str); 13] = [
+    ("WebDownload", "", "web.rs"),
+    ("WebDownload", ".source", "web.rs"),
+    ("WebDownload", ".destination", "web.rs"),
+    ("WebDownload", ".overwrite", "web.rs"),
+    ("WebDownload", ".checksum", "web.rs"),
+    ("WebDownload", ".algorithm", "web.rs"),
+    ("WebDownload", ".ignoreCertificateErrors", "web.rs"),
+    ("WebDownload", ">destination", "web.rs"),
+    ("S3Download", ".expectedBucketOwner", "web.rs"),
+    ("S3Upload", ".expectedBucketOwner", "web.rs"),
+    ("UpdateOS", "", "machine.rs"),
+    ("UpdateOS", ".include", "machine.rs"),
+    ("UpdateOS", ".exclude", "machine.rs"),
+];
 
 #[test]
-fn files() {
-    run_file("files.case");
+fn every_case_ends_as_expected_and_nothing_of_the_language_is_left_out() {
+    let files = [
+        "programs.case",
+        "files.case",
+        "folders.case",
+        "semantics.case",
+        "references.case",
+        "complete.case",
+    ];
+    let mut used = Used::new();
+    std::thread::scope(|scope| {
+        let runs = files.map(|name| scope.spawn(move || run_file(name)));
+        for run in runs {
+            match run.join() {
+                Ok(found) => used.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    for (module, part, file) in ELSEWHERE {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests")
+            .join(file);
+        let text = std::fs::read_to_string(path).expect("a test file");
+        let word = part.trim_start_matches(['.', '>']);
+        assert!(
+            text.contains(module) && text.contains(word),
+            "{module}{part}"
+        );
+        used.insert(format!("{module}{part}"));
+    }
+    let mut wanted = Used::new();
+    for spec in ACTIONS.iter().filter(|spec| spec.runs_on(Platform::Linux)) {
+        wanted.insert(spec.name.to_owned());
+        let name = spec.name;
+        wanted.extend(
+            spec.inputs
+                .iter()
+                .map(|input| format!("{name}.{}", input.name)),
+        );
+        wanted.extend(spec.outputs.iter().map(|output| format!("{name}>{output}")));
+    }
+    wanted.extend(OPERATORS.map(|operator| operator.to_owned()));
+    let missing: Vec<_> = wanted.difference(&used).collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
 }
 
-#[test]
-fn folders() {
-    run_file("folders.case");
-}
-
-#[test]
-fn semantics() {
-    run_file("semantics.case");
-}
-
-#[test]
-fn references() {
-    run_file("references.case");
-}
+/// As the reference lists them.
+const OPERATORS: [&str; 23] = [
+    "and",
+    "or",
+    "not",
+    "stringIsEmpty",
+    "stringIsWhitespace",
+    "stringEquals",
+    "stringLessThan",
+    "stringLessThanEquals",
+    "stringGreaterThan",
+    "stringGreaterThanEquals",
+    "patternMatches",
+    "numberEquals",
+    "numberLessThan",
+    "numberLessThanEquals",
+    "numberGreaterThan",
+    "numberGreaterThanEquals",
+    "binaryExists",
+    "fileExists",
+    "folderExists",
+    "fileMD5Equals",
+    "fileSHA1Equals",
+    "fileSHA256Equals",
+    "fileSHA512Equals",
+];

@@ -279,3 +279,97 @@ fn objects_are_listed_page_by_page_downloaded_and_uploaded() {
             .contains("authorization")
     );
 }
+
+/// Serves `hello` over TLS with a certificate that nobody has signed; gives the address.
+fn start_tls() -> String {
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a configuration");
+    let config = std::sync::Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut connection = rustls::ServerConnection::new(std::sync::Arc::clone(&config))
+                .expect("a connection");
+            let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+            let mut request = Vec::new();
+            let mut byte = [0];
+            // A client that refuses the certificate hangs up here.
+            while !request.ends_with(b"\r\n\r\n")
+                && std::io::Read::read(&mut stream, &mut byte).is_ok_and(|count| count == 1)
+            {
+                request.push(byte[0]);
+            }
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello",
+            );
+            stream.conn.send_close_notify();
+            let _ = std::io::Write::flush(&mut stream);
+        }
+    });
+    format!("https://localhost:{port}/file")
+}
+
+#[test]
+fn a_certificate_that_nobody_signed_is_refused_unless_it_may_be_ignored() {
+    let url = start_tls();
+    let folder = folder();
+    let refused = download(folder.path(), &url, "");
+    assert!(!refused.good);
+    assert!(
+        refused.message.to_lowercase().contains("certificate"),
+        "{}",
+        refused.message
+    );
+    assert!(left(folder.path()).is_empty());
+    let taken = download(folder.path(), &url, ", ignoreCertificateErrors: true");
+    assert!(taken.good, "{}", taken.message);
+    assert_eq!(
+        std::fs::read(folder.path().join("d/file")).expect("file"),
+        b"hello"
+    );
+}
+
+#[test]
+fn every_pause_between_tries_is_longer_than_the_one_before() {
+    let times = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::clone(&times);
+    let server = Server::start(move |_, _| {
+        log.lock().expect("log").push(std::time::Instant::now());
+        Answer::status(503, "busy")
+    });
+    let folder = folder();
+    assert!(!download(folder.path(), &server.url("/f"), "").good);
+    let times = times.lock().expect("log");
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses.len(), 4);
+    // Twice as long each; on a busy machine a short one may come out late.
+    assert!(pauses[3] > pauses[1] && pauses[2] > pauses[0], "{pauses:?}");
+}
+
+#[test]
+fn all_final_paths_are_put_out_and_chained_values_are_used() {
+    let server = Server::start(|_, _| Answer::ok("hello"));
+    let folder = folder();
+    let steps = format!(
+        "- {{name: Sum, action: ExecuteBash, inputs: {{commands: ['echo {HELLO}']}}}}\n- {{name: D, action: WebDownload, inputs: [{{source: '{url}', destination: one/}}, {{source: '{url}', destination: two, checksum: '{{{{ build.Sum.outputs.stdout }}}}', algorithm: SHA256}}]}}\n- {{name: P, action: CreateFile, inputs: [{{path: paths, content: '{{{{ build.D.outputs.destination }}}}'}}]}}",
+        url = server.url("/x/f")
+    );
+    let ran = run_steps(folder.path(), ObjectStore::default(), &steps);
+    assert!(ran.good, "{}", ran.message);
+    let dir = folder.path().display();
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("paths")).expect("paths"),
+        format!("{dir}/one/f\n{dir}/two")
+    );
+}

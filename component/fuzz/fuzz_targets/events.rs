@@ -1,13 +1,7 @@
-//! Any bytes as an event stream, in two halves.
+//! See `checks::events`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use ovenbird_component::event::Decoder;
+#[path = "../checks.rs"]
+mod checks;
 
-fuzz_target!(|bytes: &[u8]| {
-    let mut decoder = Decoder::new();
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    let _ = decoder.push(first);
-    let _ = decoder.push(second);
-    let _ = decoder.finish();
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::events(bytes));

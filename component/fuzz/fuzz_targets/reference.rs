@@ -1,11 +1,7 @@
-//! Any text as a template: its pieces put together are the text again.
+//! See `checks::reference`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use ovenbird_component::reference::Template;
+#[path = "../checks.rs"]
+mod checks;
 
-fuzz_target!(|text: &str| {
-    let template = Template::parse(text);
-    let joined: String = template.pieces().iter().map(|piece| &text[piece.start..piece.end]).collect();
-    assert_eq!(joined, text);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::reference(bytes));

@@ -7,17 +7,18 @@ use clap::{Args, ValueEnum};
 
 use super::{complain, print_line};
 use crate::config::{
-    ConfigError, ConfigFile, DocumentEntry, RebootMode, RunConfig, parse_parameters, split_list,
+    ConfigError, ConfigFile, DocumentEntry, LogUpload, RebootMode, RunConfig, parse_parameters,
+    split_list,
 };
 use crate::modules::{forget_restart, reboot_machine};
-use crate::run::{EventStream, Outcome, run as run_documents};
+use crate::run::{EventStream, Outcome, RunError, run as run_documents};
 
 #[derive(Args)]
 pub struct RunArguments {
-    /// JSON configuration; `-` reads it from standard input.
+    /// JSON configuration, by path or address; `-` reads it from standard input.
     #[arg(short, long)]
     config: Option<PathBuf>,
-    /// Documents, separated by commas: paths, file:// or s3:// addresses.
+    /// Documents, separated by commas: paths, file://, s3://, http:// or https:// addresses.
     #[arg(short, long)]
     documents: Option<String>,
     /// Account that must own the bucket of s3:// documents.
@@ -47,16 +48,16 @@ pub struct RunArguments {
     /// Where the state for a resume is kept.
     #[arg(short, long)]
     state_directory: Option<PathBuf>,
-    /// Accepted for compatibility; log streams are not sent anywhere.
+    /// Group of a log stream. Streams are not sent from here; the run warns of that.
     #[arg(long)]
     cw_log_group: Option<String>,
-    /// Accepted for compatibility.
+    /// Region of the log group.
     #[arg(long)]
     cw_log_region: Option<String>,
-    /// Accepted for compatibility.
+    /// Name of the log stream.
     #[arg(long)]
     cw_log_stream: Option<String>,
-    /// Accepted for compatibility.
+    /// Accepted for compatibility: a stream that is not sent is never a failure.
     #[arg(long)]
     cw_ignore_failures: bool,
     /// Modules that may not be used, separated by commas.
@@ -130,6 +131,9 @@ pub fn run(arguments: RunArguments) -> u8 {
         Ok(Outcome::Reboot { .. }) => crate::EXIT_REBOOT,
         Err(error) => {
             complain(&error.to_string());
+            if let RunError::Ended(signal) = error {
+                crate::process::end_by(signal);
+            }
             crate::EXIT_USAGE
         }
     }
@@ -173,14 +177,24 @@ fn order(arguments: RunArguments) -> Result<RunConfig, ConfigError> {
     if let Some(phases) = &arguments.phases {
         config.phases = split_list(phases);
     }
-    if let Some(bucket) = arguments.log_s3_bucket_name {
-        let prefix = arguments.log_s3_key_prefix.unwrap_or_default();
-        config.log_upload = Some(crate::config::LogUpload {
+    let (owner, prefix) = (arguments.log_s3_bucket_owner, arguments.log_s3_key_prefix);
+    config.log_upload = match (arguments.log_s3_bucket_name, config.log_upload) {
+        (Some(bucket), _) => Some(LogUpload {
             bucket,
-            owner: arguments.log_s3_bucket_owner,
-            prefix,
-        });
-    }
+            owner,
+            prefix: prefix.unwrap_or_default(),
+        }),
+        (None, Some(upload)) => Some(LogUpload {
+            owner: owner.or(upload.owner),
+            prefix: prefix.unwrap_or(upload.prefix),
+            bucket: upload.bucket,
+        }),
+        (None, None) => None,
+    };
+    let stream = &mut config.log_stream;
+    stream.group = arguments.cw_log_group.or(stream.group.take());
+    stream.region = arguments.cw_log_region.or(stream.region.take());
+    stream.name = arguments.cw_log_stream.or(stream.name.take());
     if let Some(names) = &arguments.blocked_action_modules {
         config.blocked_actions = split_list(names);
     }
@@ -200,22 +214,6 @@ fn order(arguments: RunArguments) -> Result<RunConfig, ConfigError> {
         Reboot::Own => RebootMode::Own,
     };
     // Credentials of the environment stand in where the configuration has none.
-    let from_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let store = &mut config.object_store;
-    if store.access_key_id.is_none() && store.secret_access_key.is_none() {
-        store.access_key_id = from_environment("AWS_ACCESS_KEY_ID");
-        store.secret_access_key = from_environment("AWS_SECRET_ACCESS_KEY");
-        store.session_token = from_environment("AWS_SESSION_TOKEN");
-    }
-    store.region = store
-        .region
-        .take()
-        .or_else(|| from_environment("AWS_REGION"))
-        .or_else(|| from_environment("AWS_DEFAULT_REGION"));
-    store.endpoint = store
-        .endpoint
-        .take()
-        .or_else(|| from_environment("AWS_ENDPOINT_URL_S3"))
-        .or_else(|| from_environment("AWS_ENDPOINT_URL"));
+    config.object_store = std::mem::take(&mut config.object_store).or_environment();
     Ok(config)
 }

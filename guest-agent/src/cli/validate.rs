@@ -2,18 +2,20 @@
 
 use clap::Args;
 use ovenbird_component::action::Platform;
+use ovenbird_component::document::LARGEST_DOCUMENT;
 use ovenbird_component::source::{Diagnostic, Diagnostics, Severity};
 use ovenbird_component::{Options, validate_bytes};
 
 use super::{complain, print_line};
-use crate::config::split_list;
+use crate::address;
+use crate::config::{ObjectStore, split_list};
 
 #[derive(Args)]
 pub struct ValidateArguments {
-    /// Documents, separated by commas.
+    /// Documents, separated by commas: paths, file://, s3://, http:// or https:// addresses.
     #[arg(short, long)]
     documents: String,
-    /// Account that must own the bucket of s3:// documents; accepted for compatibility.
+    /// Account that must own the bucket of s3:// documents.
     #[arg(long)]
     document_s3_bucket_owner: Option<String>,
     /// Platforms that the documents have to work on: linux, windows, darwin.
@@ -59,9 +61,11 @@ pub fn run(arguments: ValidateArguments) -> u8 {
         }
         options.platforms = platforms;
     }
+    let store = ObjectStore::default().or_environment();
     let mut all = Diagnostics::new();
     for path in documents {
-        match std::fs::read(path.strip_prefix("file://").unwrap_or(&path)) {
+        let owner = arguments.document_s3_bucket_owner.as_deref();
+        match address::read(&store, &path, owner, None, 2 * LARGEST_DOCUMENT) {
             Ok(bytes) => all.append(validate_bytes(&path, &bytes, &options).diagnostics),
             Err(error) => all.push(
                 Diagnostic::new(

@@ -100,12 +100,15 @@ impl Failure {
 }
 
 impl Context<'_> {
-    /// Fails when the step's time has run out.
+    /// Fails when the step's time has run out, or the agent was told to end.
     ///
     /// # Errors
     ///
-    /// [`Failure::TimedOut`].
+    /// [`Failure::TimedOut`], or a failure that nobody sees: the run stops.
     pub fn check_time(&self) -> Result<(), Failure> {
+        if crate::process::told_to_end().is_some() {
+            return Err(Failure::new("the agent was told to end"));
+        }
         if self
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline)

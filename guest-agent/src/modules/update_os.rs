@@ -1,5 +1,6 @@
 //! UpdateOS: the operating system's own package manager, unattended.
 
+use std::ops::RangeInclusive;
 use std::process::Command;
 
 use serde::Deserialize;
@@ -52,25 +53,65 @@ pub fn update(context: &Context<'_>, inputs: Update) -> Result<Done, Failure> {
             "apk cannot leave packages out of an upgrade; name what to update with `include`",
         ));
     }
-    for words in commands(manager, &inputs) {
-        let Some((program, arguments)) = words.split_first() else {
-            continue;
-        };
+    let mut exclude = inputs.exclude.clone();
+    if manager == Manager::Apt && !exclude.is_empty() {
+        // A hold that somebody else has set must be there afterwards.
+        let held = held(run_line(context, &words("apt-mark showhold"))?);
+        exclude.retain(|name| !held.contains(name));
+    }
+    let Some(plan) = plan(manager, &inputs, &exclude) else {
         context
             .report
-            .console(&format!("UpdateOS: {}", words.join(" ")));
-        // Every command starts with a fixed environment, so an extra variable is set by `env`.
-        let mut command = Command::new(find_program("env").unwrap_or_else(|| "env".into()));
-        command
-            .arg("DEBIAN_FRONTEND=noninteractive")
-            .arg(program)
-            .args(arguments);
-        execute::run(context, command)?;
+            .console("UpdateOS: everything to include is excluded, nothing to do");
+        return Ok(Done::default());
+    };
+    for line in &plan.before {
+        run_line(context, line)?;
+    }
+    let updated = run_line(context, &plan.update);
+    for line in &plan.after {
+        let undone = run_line(context, line);
+        // The failure of the update itself says more.
+        if updated.is_ok() {
+            undone?;
+        }
+    }
+    match updated {
+        Err(Failure::Failed {
+            exit_code: Some(code),
+            ..
+        }) if manager == Manager::Zypper && ZYPPER_NOTES.contains(&code) => {}
+        other => {
+            other?;
+        }
     }
     Ok(Done {
         outputs: Vec::new(),
         exit_code: Some(0),
     })
+}
+
+/// Exit codes by which zypper says that it worked and that patches, security patches, a reboot or a restart are due.
+const ZYPPER_NOTES: RangeInclusive<i32> = 100..=103;
+
+fn run_line(context: &Context<'_>, line: &[String]) -> Result<Done, Failure> {
+    context
+        .report
+        .console(&format!("UpdateOS: {}", line.join(" ")));
+    // Every command starts with a fixed environment, so an extra variable is set by `env`.
+    let mut command = Command::new(find_program("env").unwrap_or_else(|| "env".into()));
+    command.arg("DEBIAN_FRONTEND=noninteractive").args(line);
+    execute::run(context, command)
+}
+
+/// The names that a command has listed, one a line.
+fn held(done: Done) -> Vec<String> {
+    let text = done
+        .outputs
+        .first()
+        .and_then(|output| output.get("stdout")?.as_str())
+        .unwrap_or_default();
+    text.lines().map(|line| line.trim().to_owned()).collect()
 }
 
 /// A name that looks like an option would become one.
@@ -83,8 +124,30 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The commands that do the update.
-fn commands(manager: Manager, inputs: &Update) -> Vec<Vec<String>> {
+/// The commands of an update.
+#[derive(Debug, Default)]
+struct Plan {
+    /// What has to work before it.
+    before: Vec<Vec<String>>,
+    /// The update.
+    update: Vec<String>,
+    /// What has to be undone, also when the update fails.
+    after: Vec<Vec<String>>,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+fn with(text: &str, more: &[String]) -> Vec<String> {
+    let mut all = words(text);
+    all.extend_from_slice(more);
+    all
+}
+
+/// What to run; `None` when `exclude` leaves nothing of `include`. `to_hold` are the names that have to be held back by
+/// a lock, where the package manager has no option for it.
+fn plan(manager: Manager, inputs: &Update, to_hold: &[String]) -> Option<Plan> {
     let wanted: Vec<String> = inputs
         .include
         .iter()
@@ -92,124 +155,68 @@ fn commands(manager: Manager, inputs: &Update) -> Vec<Vec<String>> {
         .cloned()
         .collect();
     if wanted.is_empty() && !inputs.include.is_empty() {
-        return Vec::new();
+        return None;
     }
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let with = |text: &str, more: &[String]| {
-        words(text)
-            .into_iter()
-            .chain(more.iter().cloned())
-            .collect::<Vec<_>>()
+    let locked = |line: &str| -> Vec<Vec<String>> {
+        if to_hold.is_empty() {
+            Vec::new()
+        } else {
+            vec![with(line, to_hold)]
+        }
     };
-    let excludes = |option: &str| {
-        inputs
-            .exclude
-            .iter()
-            .map(|name| format!("{option}{name}"))
-            .collect::<Vec<_>>()
-    };
+    let mut plan = Plan::default();
     match manager {
         Manager::Apt => {
-            let mut all = vec![words("apt-get update")];
+            plan.before = vec![words("apt-get update")];
+            plan.before.extend(locked("apt-mark hold"));
             let options = "-y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300";
-            // apt has no exclude option: a hold that is taken back afterwards has the same effect.
-            if !inputs.exclude.is_empty() {
-                all.push(with("apt-mark hold", &inputs.exclude));
-            }
-            all.push(if wanted.is_empty() {
+            plan.update = if wanted.is_empty() {
                 words(&format!("apt-get {options} dist-upgrade"))
             } else {
                 with(
                     &format!("apt-get {options} install --only-upgrade"),
                     &wanted,
                 )
-            });
-            if !inputs.exclude.is_empty() {
-                all.push(with("apt-mark unhold", &inputs.exclude));
-            }
-            all
+            };
+            plan.after = locked("apt-mark unhold");
         }
         Manager::Dnf | Manager::Yum => {
-            let program = if manager == Manager::Dnf {
-                "dnf"
+            plan.update = words(if manager == Manager::Dnf {
+                "dnf -y upgrade"
             } else {
-                "yum"
-            };
-            let mut line = with(&format!("{program} -y upgrade"), &excludes("--exclude="));
-            if manager == Manager::Yum {
-                line[2] = "update".to_owned();
-            }
-            line.extend(wanted);
-            vec![line]
+                "yum -y update"
+            });
+            let excludes = inputs
+                .exclude
+                .iter()
+                .map(|name| format!("--exclude={name}"));
+            plan.update.extend(excludes);
+            plan.update.extend(wanted);
         }
         Manager::Zypper => {
-            let refresh = words("zypper --non-interactive refresh");
-            if wanted.is_empty() && inputs.exclude.is_empty() {
-                return vec![
-                    refresh,
-                    words("zypper --non-interactive update --auto-agree-with-licenses"),
-                ];
-            }
-            let mut all = vec![refresh];
-            if !inputs.exclude.is_empty() {
-                all.push(with("zypper --non-interactive addlock", &inputs.exclude));
-            }
-            all.push(with(
+            plan.before = vec![words("zypper --non-interactive refresh")];
+            plan.before
+                .extend(locked("zypper --non-interactive addlock"));
+            plan.update = with(
                 "zypper --non-interactive update --auto-agree-with-licenses",
                 &wanted,
-            ));
-            if !inputs.exclude.is_empty() {
-                all.push(with("zypper --non-interactive removelock", &inputs.exclude));
-            }
-            all
+            );
+            plan.after = locked("zypper --non-interactive removelock");
         }
         Manager::Apk => {
-            vec![if wanted.is_empty() {
+            plan.update = if wanted.is_empty() {
                 words("apk upgrade --update-cache --available")
             } else {
                 with("apk add --update-cache --upgrade", &wanted)
-            }]
+            };
         }
     }
+    Some(plan)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(manager: Manager, include: &[&str], exclude: &[&str]) -> Vec<String> {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let inputs = Update {
-            include: owned(include),
-            exclude: owned(exclude),
-        };
-        commands(manager, &inputs)
-            .iter()
-            .map(|words| words.join(" "))
-            .collect()
-    }
-
-    #[test]
-    fn include_minus_exclude_per_package_manager() {
-        assert_eq!(
-            lines(Manager::Dnf, &[], &["kernel"]),
-            ["dnf -y upgrade --exclude=kernel"]
-        );
-        assert_eq!(
-            lines(Manager::Yum, &["bash", "kernel"], &["kernel"]),
-            ["yum -y update --exclude=kernel bash"]
-        );
-        assert_eq!(lines(Manager::Apt, &["bash"], &["bash"]), [""; 0]);
-        let apt = lines(Manager::Apt, &[], &["linux-image"]);
-        assert_eq!(apt[1], "apt-mark hold linux-image");
-        assert!(apt[2].ends_with("dist-upgrade"));
-        assert_eq!(apt[3], "apt-mark unhold linux-image");
-        assert_eq!(
-            lines(Manager::Apk, &[], &[]),
-            ["apk upgrade --update-cache --available"]
-        );
-        assert!(lines(Manager::Zypper, &["vim"], &[])[1].ends_with("vim"));
-    }
 
     #[test]
     fn options_are_no_package_names() {

@@ -120,13 +120,21 @@ fn download_one(context: &Context<'_>, inputs: &Download) -> Result<PathBuf, Fai
     Err(Failure::new("no try was made"))
 }
 
-/// Waits, but not beyond the step's deadline.
+/// Waits, but not beyond the step's deadline, and not when the agent is told to end.
 fn rest(context: &Context<'_>, pause: Duration) -> Result<(), Failure> {
-    let left = context.deadline.map_or(pause, |deadline| {
-        deadline.saturating_duration_since(Instant::now())
-    });
-    std::thread::sleep(pause.min(left));
-    context.check_time()
+    const SLICE: Duration = Duration::from_millis(100);
+    let until = Instant::now() + pause;
+    loop {
+        context.check_time()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        let left = context.deadline.map_or(left, |deadline| {
+            left.min(deadline.saturating_duration_since(Instant::now()))
+        });
+        std::thread::sleep(left.min(SLICE));
+    }
 }
 
 enum Try {

@@ -300,7 +300,7 @@ impl Engine<'_> {
     }
 
     /// Keeps an output; one in which a secret value shows up is treated as a secret itself.
-    fn keep_output(&self, output: Map<String, Value>) -> Kept {
+    pub(super) fn keep_output(&self, output: Map<String, Value>) -> Kept {
         let shown: Map<String, Value> = output
             .iter()
             .map(|(name, value)| {
@@ -398,6 +398,8 @@ impl Engine<'_> {
             progress: progress.as_deref(),
         };
         let result = modules::execute(&context, step.action, inputs);
+        // Whatever the module says then: it was cut off, and is repeated when the run is started again.
+        super::check_end()?;
         match result {
             Ok(done) => Ok(Once::Done(done)),
             Err(Failure::Failed { message, exit_code }) => Ok(Once::Failed { message, exit_code }),

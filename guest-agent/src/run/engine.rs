@@ -30,6 +30,12 @@ pub enum Stop {
     Error(RunError),
 }
 
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self::Error(error)
+    }
+}
+
 impl From<StateError> for Stop {
     fn from(error: StateError) -> Self {
         Self::Error(error.into())
@@ -314,6 +320,7 @@ impl<'a> Engine<'a> {
         if let Some(status) = known.status {
             return Ok(step_result(step, status, known.message.clone()));
         }
+        super::check_end()?;
         let clock = Instant::now();
         if known.started.is_none() {
             known.started = Some(now());

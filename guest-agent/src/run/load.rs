@@ -5,14 +5,13 @@ use std::path::Path;
 
 use ovenbird_component::document::{Document, LARGEST_DOCUMENT};
 use ovenbird_component::source::Diagnostics;
-use ovenbird_component::value::split_object_address;
 use ovenbird_component::{Options, validate_bytes};
 use serde_json::Value;
 
 use super::state::{DocumentState, Kept, State};
+use crate::address;
 use crate::config::RunConfig;
 use crate::digest;
-use crate::modules::fetch_object;
 
 /// A document that is ready to run.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub enum LoadError {
     },
 }
 
-/// Reads the bytes of a document from a path, a `file://` or an `s3://` address.
+/// Reads the bytes of a document from its path or address.
 pub fn read(
     config: &RunConfig,
     path: &str,
@@ -67,26 +66,9 @@ pub fn read(
         path: path.to_owned(),
         reason,
     };
-    if path.starts_with("arn:") {
-        return Err(fail(
-            "a component is known by its ARN only to the host, which has to hand it over as a file"
-                .to_owned(),
-        ));
-    }
-    if let Some((bucket, key)) = split_object_address(path) {
-        let owner = owner.or(config.document_bucket_owner.as_deref());
-        return fetch_object(
-            &config.object_store,
-            bucket,
-            key,
-            owner,
-            LARGEST_DOCUMENT * 2,
-        )
-        .map_err(fail);
-    }
-    let local = path.strip_prefix("file://").unwrap_or(path);
-    let full = base.map_or_else(|| Path::new(local).to_owned(), |base| base.join(local));
-    std::fs::read(full).map_err(|error| fail(error.to_string()))
+    let owner = owner.or(config.document_bucket_owner.as_deref());
+    let store = &config.object_store;
+    address::read(store, path, owner, base, LARGEST_DOCUMENT * 2).map_err(fail)
 }
 
 /// Loads a document for the first time: reads, copies, validates, and settles its parameters.

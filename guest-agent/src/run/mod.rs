@@ -62,6 +62,9 @@ pub enum RunError {
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The agent was told to end.
+    #[error("ended by signal {0}; started again with the same state directory, the run goes on")]
+    Ended(i32),
     /// A document cannot be read.
     #[error("cannot read the document {path}: {reason}")]
     Document {
@@ -116,6 +119,12 @@ pub fn run(config: &RunConfig, events: Option<EventStream>) -> Result<Outcome, R
             state.execution_id, state.restarts
         ));
     }
+    if config.log_stream.is_wanted() && !resumed {
+        report.warn(&format!(
+            "log streams are not sent from here; everything is in {}",
+            state.log_folder.display()
+        ));
+    }
     store.save(&state)?;
     let outcome = drive(config, &store, state, &report);
     report.close();
@@ -140,7 +149,10 @@ fn drive(
         report.warn(&format!("cannot write the results: {error}"));
     }
     match stopped {
-        Err(Stop::Error(error)) => Err(error),
+        Err(Stop::Error(error)) => {
+            report.console(&format!("TOE execution stopped: {error}"));
+            Err(error)
+        }
         Err(Stop::Reboot {
             reason,
             delay_seconds,
@@ -178,6 +190,11 @@ fn drive(
             Ok(Outcome::Finished(summary))
         }
     }
+}
+
+/// Stops the run when the agent was told to end.
+fn check_end() -> Result<(), RunError> {
+    crate::process::told_to_end().map_or(Ok(()), |signal| Err(RunError::Ended(signal)))
 }
 
 /// The steps that earlier runs, each of one document, have left for the documents of this one.

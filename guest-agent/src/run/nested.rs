@@ -83,6 +83,12 @@ impl Engine<'_> {
         let result = self.run_document(&frame, &phases)?;
         let output = self.nested_output(&frame, &result);
         if result.status == Status::Failed {
+            // Counts and message of a failed run are there for the steps that run after it all the same.
+            let kept = self.keep_output(output);
+            if let Some((step, _)) = key.rsplit_once('/') {
+                let state = self.state.steps.entry(step.to_owned()).or_default();
+                state.outputs = vec![kept];
+            }
             return failed(format!(
                 "Document {path} failed! {}",
                 result.message.unwrap_or_default()

@@ -1,0 +1,7 @@
+//! See `checks::guard`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::guard(bytes));
