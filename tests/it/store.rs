@@ -146,6 +146,7 @@ fn problems_are_shown_with_file_line_and_hint() {
         |
       1 | kind: ImageRecipe
         | ^^^^
+        = expected: `parentImage`: a name such as debian-12 or debian-12/12.x.x, an image's ARN, a path that begins with / or ./, or an address with #sha256:
         = hint: `parentImge` looks like it
 
       error[unknown-key]: unknown key `parentImge` in the recipe
@@ -153,7 +154,7 @@ fn problems_are_shown_with_file_line_and_hint() {
         |
       4 | parentImge: debian-12/x.x.x
         | ^^^^^^^^^^
-        = expected: `kind`, `name`, `description`, `semanticVersion`, `parentImage`, `components`, `blockDeviceMappings`, `workingDirectory`, `additionalInstanceConfiguration`, `amiTags`, `amiWatermarks`, `tags`, `local`, `clientToken` or `dryRun`
+        = expected: `kind`, `name`, `description`, `semanticVersion`, `parentImage`, `components`, `blockDeviceMappings`, `workingDirectory`, `additionalInstanceConfiguration`, `amiTags`, `amiWatermarks`, `tags` or `local`
         = hint: did you mean `parentImage`?
 
       2 errors
