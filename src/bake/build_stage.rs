@@ -16,7 +16,7 @@ use super::recorder::Recorder;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Event, LayerOutcome, StepKind};
 use crate::guest::seed::Purpose;
-use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record};
+use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name};
 use crate::machine::{Boot, DiskBus};
 use crate::output::qemu_img;
 
@@ -198,9 +198,10 @@ impl BuildStage<'_, '_> {
         match layers.last() {
             None => {
                 let size = self.plan.root_size;
-                qemu_img::create_overlay(disk, &parent.disk, &parent.format, size).await?;
+                let below = backing_name(disk, &parent.disk);
+                qemu_img::create_overlay(disk, &below, &parent.format, size).await?;
             }
-            Some(layer) => qemu_img::create_overlay(disk, &layer.disk(), "qcow2", None).await?,
+            Some(layer) => self.overlay_on(layer, disk).await?,
         }
         // Components may have installed another kernel: then the disk's own boot loader decides.
         let boot = match (&parent.kernel, layers.len()) {
@@ -217,6 +218,11 @@ impl BuildStage<'_, '_> {
         self.instances.start(launch).await
     }
 
+    async fn overlay_on(&self, layer: &Layer, disk: &Utf8Path) -> Result<()> {
+        let below = backing_name(disk, &layer.disk());
+        qemu_img::create_overlay(disk, &below, "qcow2", None).await
+    }
+
     /// `None` if the layer has no memory that fits.
     async fn resume(&mut self, layer: &Layer, disk: &Utf8Path) -> Result<Option<Started>> {
         let Some((file, memory)) = layer.memory() else {
@@ -231,7 +237,7 @@ impl BuildStage<'_, '_> {
             ));
             return Ok(None);
         }
-        qemu_img::create_overlay(disk, &layer.disk(), "qcow2", None).await?;
+        self.overlay_on(layer, disk).await?;
         let boot = match (&self.plan.parent.kernel, memory.direct_kernel) {
             (Some(kernel), true) => kernel.clone(),
             _ => Boot::Disk,
@@ -333,7 +339,8 @@ impl BuildStage<'_, '_> {
         };
         let overlay = self.place(next);
         let size = qemu_img::info(&disk).await?.virtual_size;
-        qemu_img::create_overlay_unopened(&overlay, &disk, size).await?;
+        let below = backing_name(&overlay, &disk);
+        qemu_img::create_overlay_unopened(&overlay, &below, size).await?;
         // After the last component nothing follows that a resume would save. Memory that may hold secrets stays memory.
         let wants_memory = self.warm && next.is_some() && !self.provisions.has_secrets();
         let fit = self.instances.memory_fit(self.plan.machine.firmware);

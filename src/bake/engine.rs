@@ -298,6 +298,7 @@ impl Bake<'_> {
         };
         let parent_folder = plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
         let mut folders = vec![parent_folder.to_owned()];
+        folders.extend(parent_folder.canonicalize_utf8());
         if let Some(cache) = &self.options.cache {
             folders.push(cache.shelf().root().to_owned());
         }

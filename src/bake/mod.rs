@@ -9,6 +9,7 @@ pub mod engine;
 pub mod instance;
 pub mod inventory;
 pub mod kernel;
+pub mod managed;
 pub mod plan;
 pub mod provisions;
 pub mod record;

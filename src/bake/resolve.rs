@@ -13,6 +13,7 @@ use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
+use super::managed;
 use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
 use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
@@ -254,7 +255,8 @@ fn resolve_component(
             let arn = component.component_arn.as_deref().unwrap_or_default();
             let reference = ResourceReference::parse(Kind::Component, arn)
                 .map_err(|complaint| Failure::config(complaint.message))?;
-            // A folder that was named on the command line is meant; then comes the store, then what lies about.
+            // A folder that was named on the command line is meant; then comes the store, then what lies about, then
+            // what this program carries.
             let named = find_component(&overrides.component_folders, &reference);
             let stored = || match &overrides.store {
                 Some(store) if !reference.managed => store.find_resource(&reference),
@@ -268,8 +270,13 @@ fn resolve_component(
                         let mut folders = overrides.component_folders.clone();
                         folders.push(folder.join("components"));
                         folders.push(folder.to_owned());
-                        let found = find_component(&folders, &reference)?;
-                        (found.0, Some(found.1))
+                        match find_component(&folders, &reference) {
+                            Ok(found) => (found.0, Some(found.1)),
+                            Err(failure) => {
+                                return managed_component(&reference, component.parameters())?
+                                    .ok_or(failure);
+                            }
+                        }
                     }
                 },
             }
@@ -289,6 +296,24 @@ pub fn component_of_file(
 ) -> Result<PlannedComponent> {
     let text = read_document(&path)?;
     component_of_text(path, text, version, None, parameters)
+}
+
+fn managed_component(
+    reference: &ResourceReference,
+    parameters: BTreeMap<String, Vec<String>>,
+) -> Result<Option<PlannedComponent>> {
+    let Some((version, text)) = managed::find(&reference.name, reference.version) else {
+        return Ok(None);
+    };
+    let label = format!("{}/{version} (managed)", reference.name);
+    component_of_text(
+        label.into(),
+        text.to_owned(),
+        Some(version.to_string()),
+        None,
+        parameters,
+    )
+    .map(Some)
 }
 
 fn component_of_store(

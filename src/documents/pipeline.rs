@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::reference::Refers;
+use super::reference::{Complaint, Refers};
 use super::shape::{ANY, Field, Pattern, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::{Kind, vocabulary};
+use crate::schedule::{self, ScheduleError};
 
 static TIMEZONE: Pattern = Pattern::new(
     r"^[a-zA-Z0-9]{2,}(?:/[a-zA-Z0-9\-_+]+)*$",
@@ -129,12 +130,12 @@ static SCHEDULE: Shape = Shape {
     fields: &[
         Field::new(
             "scheduleExpression",
-            Type::Text(Text::of(1, 1024).like(&SCHEDULE_EXPRESSION)),
+            Type::Checked(Text::of(1, 1024).like(&SCHEDULE_EXPRESSION), expression),
             "cron(minutes hours day-of-month month day-of-week year) or rate(number unit).",
         ),
         Field::new(
             "timezone",
-            Type::Text(Text::of(3, 100).like(&TIMEZONE)),
+            Type::Checked(Text::of(3, 100).like(&TIMEZONE), time_zone),
             "The IANA time zone of the expression; UTC if nothing is said.",
         ),
         Field::new(
@@ -153,6 +154,27 @@ static SCHEDULE: Shape = Shape {
     ],
     rules: &[],
 };
+
+fn expression(text: &str) -> Result<(), Complaint> {
+    schedule::Schedule::parse(text, None)
+        .map(drop)
+        .map_err(bad_schedule)
+}
+
+fn time_zone(name: &str) -> Result<(), Complaint> {
+    schedule::Schedule::parse("rate(1 day)", Some(name))
+        .map(drop)
+        .map_err(bad_schedule)
+}
+
+fn bad_schedule(error: ScheduleError) -> Complaint {
+    Complaint {
+        code: "bad-schedule",
+        message: error.to_string(),
+        expected: error.expected,
+        hint: error.hint,
+    }
+}
 
 static AUTO_DISABLE: Shape = Shape {
     name: "autoDisablePolicy",

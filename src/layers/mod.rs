@@ -8,4 +8,4 @@ mod key;
 mod shelf;
 
 pub use key::{Inputs, LayerId, LayerKey};
-pub use shelf::{Collected, Draft, Layer, Lookup, Memory, MemoryFit, Record, Shelf};
+pub use shelf::{Collected, Draft, Layer, Lookup, Memory, MemoryFit, Record, Shelf, backing_name};

@@ -127,6 +127,27 @@ impl MemoryFit {
     }
 }
 
+/// How the disk at `overlay` names the disk at `below` as its backing file: between two layers relative to each other,
+/// so that a home can be moved or reached by another way.
+pub fn backing_name(overlay: &Utf8Path, below: &Utf8Path) -> Utf8PathBuf {
+    let shelf = |path: &Utf8Path| {
+        path.parent()
+            .and_then(Utf8Path::parent)
+            .map(Utf8Path::to_owned)
+    };
+    match (
+        below.parent().and_then(Utf8Path::file_name),
+        below.file_name(),
+    ) {
+        (Some(folder), Some(name)) if shelf(overlay) == shelf(below) => {
+            Utf8Path::new("..").join(folder).join(name)
+        }
+        _ => below
+            .canonicalize_utf8()
+            .unwrap_or_else(|_| below.to_owned()),
+    }
+}
+
 /// A layer, held so that nobody removes it.
 #[derive(Debug)]
 pub struct Layer {
@@ -267,6 +288,10 @@ pub struct Shelf {
 impl Shelf {
     /// The shelf below a home's cache folder. Nothing is created before a layer is made.
     pub fn new(cache: &Utf8Path) -> Self {
+        // Disks name the files below them: by the way that leads there without links.
+        let cache = cache
+            .canonicalize_utf8()
+            .unwrap_or_else(|_| cache.to_owned());
         Self {
             root: cache.join("layers"),
         }
@@ -678,6 +703,19 @@ mod tests {
         drop((held, base));
         assert_eq!(shelf.clear().unwrap().removed.len(), 2);
         assert!(shelf.records().unwrap().is_empty());
+    }
+
+    #[test]
+    fn layers_name_each_other_relatively() {
+        let name = |overlay: &str, below: &str| {
+            backing_name(Utf8Path::new(overlay), Utf8Path::new(below)).into_string()
+        };
+        let below = "/h/cache/layers/a.1/disk.qcow2";
+        assert_eq!(
+            name("/h/cache/layers/b.1/disk.qcow2", below),
+            "../a.1/disk.qcow2"
+        );
+        assert_eq!(name("/h/runs/r/root.qcow2", below), below);
     }
 
     #[test]

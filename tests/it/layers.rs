@@ -97,22 +97,6 @@ const RANDOM: [&str; 6] = [
 #[test]
 fn guest_nothing_is_done_twice() {
     let setup = setup::with_base();
-    // Layers of its own: the home's cache is shared with other tests.
-    let shared = std::fs::canonicalize(setup.home().join("cache")).unwrap();
-    std::fs::remove_file(setup.home().join("cache")).unwrap();
-    std::fs::create_dir_all(setup.home().join("cache")).unwrap();
-    for entry in std::fs::read_dir(shared).unwrap().flatten() {
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(
-                entry.path(),
-                setup
-                    .home()
-                    .join("cache")
-                    .join(entry.file_name().to_str().unwrap()),
-            )
-            .unwrap();
-        }
-    }
     setup.file(
         "first.yml",
         &component("first", &["echo first >> /root/done"]),

@@ -98,6 +98,65 @@ fn home_with_base() -> Setup {
     setup
 }
 
+/// Three CloudFormation templates, each of another style, become pipelines that resolve to the end.
+#[test]
+fn templates_become_pipelines() {
+    let setup = home_with_base();
+    let disk = setup.path().join("tiny.qcow2");
+    for arguments in [["--name", "debian-12"], ["--version", "12.5.0"]] {
+        let mut words = vec!["base", "import", disk.as_str(), "--firmware", "bios"];
+        words.extend(arguments);
+        if !words.contains(&"--name") {
+            words.extend(["--name", "debian-12"]);
+        }
+        setup.run(&words).expect(0);
+    }
+    apply(
+        &setup,
+        setup::source("recipes/components/hello-world").as_str(),
+    );
+    apply(
+        &setup,
+        setup::source("recipes/components/update-linux").as_str(),
+    );
+    for (template, parameter, pipeline, says) in [
+        (
+            "short-tags.yml",
+            "BaseImage=debian-12",
+            "short-tags-nightly",
+            "component update-linux/1.0.0",
+        ),
+        (
+            "long-form.json",
+            "",
+            "nightly",
+            "component acme-hardening/2.1.0/1",
+        ),
+        (
+            "conditions.yml",
+            "Stage=prod",
+            "golden-prod",
+            "component hello-world/1.0.0/1",
+        ),
+    ] {
+        let file = setup::source("tests/documents/templates").join(template);
+        let mut words = vec!["apply", file.as_str()];
+        if !parameter.is_empty() {
+            words.extend(["--parameter", parameter]);
+        }
+        setup.run(&words).expect(0);
+        let plan = setup
+            .run(&["pipeline", "run", pipeline, "--dry-run"])
+            .expect(0);
+        assert!(plan.stdout.contains(says), "{template}: {}", plan.stdout);
+        assert!(
+            plan.stdout.contains("parent    debian-12/"),
+            "{template}: {}",
+            plan.stdout
+        );
+    }
+}
+
 fn write_documents(setup: &Setup) {
     setup.file("docs/component.yml", &COMPONENT.replace("WORD", "hello"));
     setup.file("docs/recipe.yml", RECIPE);

@@ -39,9 +39,23 @@ pub fn with_base() -> Setup {
     );
     std::fs::create_dir_all(setup.home()).unwrap();
     std::os::unix::fs::symlink(shared.join("bases"), setup.home().join("bases")).unwrap();
-    // The probe's verdict is shared too; without it every test would run the probe anew.
-    std::fs::create_dir_all(shared.join("cache")).unwrap();
-    std::os::unix::fs::symlink(shared.join("cache"), setup.home().join("cache")).unwrap();
+    // The probe's verdict comes along, else every test would run the probe anew; layers are each test's own.
+    std::fs::create_dir_all(setup.home().join("cache")).unwrap();
+    for entry in shared
+        .join("cache")
+        .read_dir_utf8()
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().starts_with("accelerator") {
+            std::fs::copy(
+                entry.path(),
+                setup.home().join("cache").join(entry.file_name()),
+            )
+            .unwrap();
+        }
+    }
     setup
 }
 
