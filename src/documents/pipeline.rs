@@ -168,9 +168,13 @@ fn time_zone(name: &str) -> Result<(), Complaint> {
 }
 
 fn bad_schedule(error: ScheduleError) -> Complaint {
+    let place = match error.column {
+        0 | 1 => String::new(),
+        column => format!("column {column}: "),
+    };
     Complaint {
         code: "bad-schedule",
-        message: error.to_string(),
+        message: format!("{place}{} is `{}`", error.what, error.got),
         expected: error.expected,
         hint: error.hint,
     }

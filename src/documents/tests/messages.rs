@@ -327,17 +327,18 @@ fn bad_names_and_words() {
     1 error
     "#);
     insta::assert_snapshot!(pipeline("schedule: {timezone: 'Europe Berlin'}"), @r#"
-    error[bad-timezone]: `timezone` of `schedule` is `Europe Berlin`
+    error[bad-schedule]: `timezone` of `schedule`: the time zone is `Europe Berlin`
      --> d.yml:5:22
       |
     5 | schedule: {timezone: 'Europe Berlin'}
       |                      ^^^^^^^^^^^^^^^
-      = expected: a time zone's name, such as Europe/Berlin or UTC
+      = expected: an IANA name, such as Europe/Berlin or UTC
+      = hint: did you mean `Europe/Berlin`?
 
     1 error
     "#);
     insta::assert_snapshot!(pipeline("schedule: {scheduleExpression: every day}"), @r#"
-    error[bad-schedule]: `scheduleExpression` of `schedule` is `every day`
+    error[bad-schedule]: `scheduleExpression` of `schedule`: the expression is `every day`
      --> d.yml:5:32
       |
     5 | schedule: {scheduleExpression: every day}
