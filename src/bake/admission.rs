@@ -105,10 +105,10 @@ struct Sitter {
 }
 
 impl Seats {
-    /// The seats below a home's folder of runs.
+    /// The seats of a home, by its folder of runs, beside which they lie.
     pub fn new(runs: &Utf8Path) -> Self {
         Self {
-            folder: runs.join(".seats"),
+            folder: runs.with_file_name("seats"),
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn seats_are_given_in_order_and_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let seats = Seats::new(Utf8Path::from_path(folder.path()).unwrap());
+        let seats = Seats::new(&Utf8Path::from_path(folder.path()).unwrap().join("runs"));
         let recorder = recorder();
         let first = seats
             .take(need("first", 2, 1024), ROOM, &recorder)
@@ -320,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn the_seat_of_a_dead_process_is_free() {
         let folder = tempfile::tempdir().unwrap();
-        let seats = Seats::new(Utf8Path::from_path(folder.path()).unwrap());
+        let seats = Seats::new(&Utf8Path::from_path(folder.path()).unwrap().join("runs"));
         // A file whose lock nobody holds: its process is gone.
         fs::create_dir_all(&seats.folder).unwrap();
         let left = serde_json::to_vec(&need("dead", 2, 8000)).unwrap();
