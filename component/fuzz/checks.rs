@@ -96,11 +96,11 @@ impl Values for Everything {
 
 impl Probe for Everything {
     fn binary_exists(&self, name: &str) -> bool {
-        name.len() % 2 == 0
+        name.len().is_multiple_of(2)
     }
 
     fn file_exists(&self, path: &str) -> bool {
-        path.len() % 2 == 0
+        path.len().is_multiple_of(2)
     }
 
     fn folder_exists(&self, path: &str) -> bool {
@@ -108,6 +108,6 @@ impl Probe for Everything {
     }
 
     fn digest(&self, path: &str, _algorithm: &str) -> Option<String> {
-        (path.len() % 2 == 0).then(|| "00".to_owned())
+        path.len().is_multiple_of(2).then(|| "00".to_owned())
     }
 }

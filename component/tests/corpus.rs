@@ -5,9 +5,12 @@ mod checks;
 
 use std::path::Path;
 
+/// What a fuzz target does with its bytes.
+type Target = fn(&[u8]);
+
 #[test]
 fn the_corpus_of_every_fuzz_target_holds() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    let targets: [(&str, Target); 4] = [
         ("document", checks::document),
         ("reference", checks::reference),
         ("events", checks::events),

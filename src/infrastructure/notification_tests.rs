@@ -226,7 +226,7 @@ async fn commands_that_fail() {
 async fn only_the_states_that_were_asked_for_are_told() {
     let (base, seen) = server(&[]).await;
     let hook = notification(json!({ "webhook": { "url": base }, "on": ["FAILED"] }));
-    assert_eq!(notify(&[hook.clone()], NEWS, QUICK).await, []);
+    assert_eq!(notify(std::slice::from_ref(&hook), NEWS, QUICK).await, []);
     assert_eq!(seen.lock().unwrap().len(), 0);
     let failed = News {
         state: NotifiedState::Failed,

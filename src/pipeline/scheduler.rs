@@ -79,7 +79,7 @@ impl<B: Baker> Scheduler<'_, B> {
         let mut running = FuturesUnordered::new();
         let mut looked = false;
         loop {
-            if !cancel.is_cancelled() && !(looked && self.watch == Watch::Called) {
+            if !(cancel.is_cancelled() || looked && self.watch == Watch::Called) {
                 self.bury_the_dead()?;
                 self.claim_due(Timestamp::now(), &mut waiting, tell)?;
                 looked = true;
