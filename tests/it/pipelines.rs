@@ -730,11 +730,11 @@ fn coming_runs_are_printed_in_the_zone_of_the_schedule() {
     Thu 2199-02-28 02:30:00 +01:00  Europe/Berlin
     ");
     setup.file("docs/pipeline.yml", &PIPELINE.replace("0 2 *", "0 25 *"));
-    apply(&setup, "docs");
-    setup
-        .run(&["pipeline", "next", "nightly"])
-        .expect(3)
-        .says("hours is `25`, expected 0 to 23");
+    // A wrong one does not even get into the store.
+    let refused = setup.run(&["apply", "docs"]).expect(3);
+    refused
+        .says("column 8: hours is `25`")
+        .says("expected: 0 to 23");
 }
 
 /// Answers one request with 200 and returns it: first line, headers and body.
