@@ -57,6 +57,7 @@ fn reference_tree(dir: &Path) -> PathBuf {
         touch -d 2001-02-03T04:05:06Z var/spool var/empty
         touch -h -d 1999-12-31T23:59:59Z var/link
         chmod 1777 tmp
+        touch -d 2003-03-03T03:03:03Z .
     ";
     run("sh", &["-ec", &format!("cd {}; {script}", text(&tree))]);
     if is_root() {
@@ -168,6 +169,10 @@ fn umoci_unpacks_the_tree_that_the_disk_was_made_from() {
             "160M",
         ],
     );
+    // mke2fs -d copies what is in the folder; the root itself gets the time at which the disk was made.
+    let time = fs::metadata(&tree).unwrap().mtime();
+    let command = format!("set_inode_field <2> mtime @{time}");
+    run("debugfs", &["-w", "-R", &command, text(&image)]);
     let export = |kind: &str, compression| {
         let options = ExportOptions {
             compression,
