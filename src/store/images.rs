@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension as _, Row, params, params_from_iter};
 use serde::Serialize;
 
 use super::apply::{next_build, set_tag};
 use super::inputs::{self, ImageInput};
-use super::resources::{has_tags, tags_of};
+use super::resources::tags_of;
 use super::schema::Abort;
 use super::state::ImageState;
 use super::{Store, now};
@@ -160,21 +161,63 @@ pub struct ImageFilter {
 }
 
 impl ImageFilter {
-    fn wants(&self, image: &ImageRecord) -> bool {
-        let version = || image.version.parse::<Version>().ok();
-        self.version
-            .is_none_or(|pattern| version().is_some_and(|version| pattern.matches(version)))
-            && (self.states.is_empty() || self.states.contains(&image.state))
-            && self.platform.as_deref().is_none_or(|wanted| {
-                let wanted = wanted.to_lowercase();
-                image.platform.to_lowercase() == wanted
-                    || image.architecture.as_deref() == Some(&wanted)
-                    || image
-                        .os
-                        .as_deref()
-                        .is_some_and(|os| os.to_lowercase().contains(&wanted))
-            })
-            && has_tags(&image.tags, &self.tags)
+    /// The conditions in SQL, with their values in order.
+    fn conditions(&self) -> (Vec<String>, Vec<Value>) {
+        let mut conditions = Vec::new();
+        let mut values: Vec<Value> = Vec::new();
+        let mut add = |condition: &str, of: Vec<Value>| {
+            conditions.push(condition.to_owned());
+            values.extend(of);
+        };
+        if let Some(name) = &self.name {
+            add("slug = ?", vec![normalise_name(name).into()]);
+        }
+        if let Some(pattern) = self.version {
+            let [major, minor, patch] = pattern.nodes();
+            let nodes = [
+                ("major = ?", major),
+                ("minor = ?", minor),
+                ("patch = ?", patch),
+                ("build = ?", pattern.build()),
+            ];
+            for (condition, node) in nodes {
+                if let Some(node) = node {
+                    add(condition, vec![i64::from(node).into()]);
+                }
+            }
+        }
+        if !self.states.is_empty() {
+            let states = self.states.iter().map(|state| state.as_str().to_owned());
+            let places = vec!["?"; self.states.len()].join(", ");
+            add(
+                &format!("state IN ({places})"),
+                states.map(Value::from).collect(),
+            );
+        }
+        if let Some(since) = &self.since {
+            add("created >= ?", vec![since.clone().into()]);
+        }
+        if let Some(before) = &self.before {
+            add("created < ?", vec![before.clone().into()]);
+        }
+        if let Some(wanted) = &self.platform {
+            let wanted: Value = wanted.to_lowercase().into();
+            add(
+                "(lower(platform) = ? OR architecture = ? OR instr(lower(os), ?) > 0)",
+                vec![wanted.clone(), wanted.clone(), wanted],
+            );
+        }
+        for (key, value) in &self.tags {
+            let key: Value = key.clone().into();
+            match value {
+                None => add("id IN (SELECT image FROM image_tag WHERE key = ?)", vec![key]),
+                Some(value) => add(
+                    "id IN (SELECT image FROM image_tag WHERE key = ? AND value = ?)",
+                    vec![key, value.clone().into()],
+                ),
+            }
+        }
+        (conditions, values)
     }
 }
 
@@ -302,16 +345,20 @@ impl Store {
     /// # Errors
     /// [`FailureKind::Environment`] if the store can't be read.
     pub fn images(&self, filter: &ImageFilter) -> Result<Vec<ImageRecord>> {
-        let slug = filter.name.as_deref().map(normalise_name);
-        let limit = filter.limit.unwrap_or(usize::MAX);
+        let (conditions, mut values) = filter.conditions();
+        let conditions = match conditions.len() {
+            0 => "TRUE".to_owned(),
+            _ => conditions.join(" AND "),
+        };
+        let limit = filter.limit.and_then(|limit| i64::try_from(limit).ok());
+        // A negative limit is none.
+        values.push(limit.unwrap_or(-1).into());
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM image WHERE (?1 IS NULL OR slug = ?1) AND (?2 IS NULL OR created >= ?2) \
-                 AND (?3 IS NULL OR created < ?3) ORDER BY id DESC"
-            ))?;
-            let rows = statement.query_map(params![slug, filter.since, filter.before], record_of)?;
-            rows.filter(|row| row.as_ref().map_or(true, |image| filter.wants(image)))
-                .take(limit)
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM image WHERE {conditions} ORDER BY id DESC LIMIT ?"
+                ))?
+                .query_map(params_from_iter(&values), record_of)?
                 .collect()
         })
     }
