@@ -301,12 +301,16 @@ impl Events {
 pub struct LogFile(std::sync::Mutex<std::fs::File>);
 
 impl LogFile {
-    /// Creates the file.
+    /// Opens the file, created if it is not there: a second attempt goes on with the log of the first.
     ///
     /// # Errors
-    /// What creating it says.
-    pub fn create(path: &camino::Utf8Path) -> std::io::Result<Self> {
-        std::fs::File::create(path).map(|file| Self(std::sync::Mutex::new(file)))
+    /// What opening it says.
+    pub fn append(path: &camino::Utf8Path) -> std::io::Result<Self> {
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map(|file| Self(std::sync::Mutex::new(file)))
     }
 }
 

@@ -20,3 +20,4 @@ pub mod output;
 pub mod pipeline;
 pub mod schedule;
 pub mod store;
+pub mod timings;

@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::cache::{self, Cache, Walk, Wanted};
 use super::components::{self, Order};
 use super::engine::{bootstrap, count};
+use super::files;
 use super::instance::{Instances, Launch, Resume, Started};
 use super::plan::BakePlan;
 use super::provisions::Provisions;
@@ -19,6 +20,10 @@ use crate::guest::seed::Purpose;
 use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name};
 use crate::machine::{Boot, DiskBus};
 use crate::output::qemu_img;
+
+/// The disk is a scratch disk until the clean-up syncs it: dpkg need not wait for each file. Sanitising takes it away.
+pub(super) const QUICK_SETTINGS: &str = "if [ -d /etc/dpkg/dpkg.cfg.d ]; then \
+    echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/zz-ovenbird-bake; fi";
 
 /// How often a layer that another build makes is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -272,7 +277,11 @@ impl BuildStage<'_, '_> {
             .step(
                 StepKind::BootstrapBuildInstance,
                 "agent and documents",
-                bootstrap(guest, &plan.components, recorder),
+                async {
+                    let done = bootstrap(guest, &plan.components, recorder).await?;
+                    guest.root("setting up the bake", QUICK_SETTINGS).await?;
+                    Ok(done)
+                },
             )
             .await
             .map(drop)
@@ -309,6 +318,7 @@ impl BuildStage<'_, '_> {
                     };
                     let start = Instant::now();
                     let guest = self.instances.guest()?;
+                    files::put(guest, &plan.components[index]).await?;
                     components::run(guest, order(Some(index), &build), (step, recorder)).await?;
                     let seconds = start.elapsed().as_secs_f64();
                     disk = self

@@ -6,14 +6,15 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+use super::build_stage::QUICK_SETTINGS;
 use super::plan::{BakePlan, CachePolicy, PlannedComponent, normalise};
 use super::provisions::Provisions;
 use super::sanitise;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::guest::agent;
 use crate::layers::{Inputs, Layer, LayerId, LayerKey, Lookup, Shelf};
-use crate::machine::Boot;
-use crate::output::manifest::Manifest;
+use crate::machine;
+use crate::output::manifest::{Boot, Manifest};
 
 /// Room for layers; beyond it the longest unused go.
 pub const LAYER_LIMIT: u64 = 20 << 30;
@@ -92,6 +93,25 @@ struct Finished {
     folder: Utf8PathBuf,
 }
 
+/// Where it stands that a disk passed its tests.
+#[derive(Debug)]
+pub struct SeenTests(Utf8PathBuf);
+
+impl SeenTests {
+    /// The boots that were seen; `None` if there were none, or they can't be read any more.
+    pub fn read(&self) -> Option<Vec<Boot>> {
+        serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()
+    }
+
+    /// Keeps the boots. A failure costs another test, nothing else.
+    pub fn write(&self, boots: &[Boot]) {
+        if let (Some(folder), Ok(text)) = (self.0.parent(), serde_json::to_vec(boots)) {
+            let _ = std::fs::create_dir_all(folder);
+            let _ = std::fs::write(&self.0, text);
+        }
+    }
+}
+
 /// The cache of one home.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -131,6 +151,9 @@ impl Cache {
                     Lookup::Hit(layer) => {
                         found.push(*layer);
                         continue;
+                    }
+                    Lookup::Expired { .. } if policy == CachePolicy::Again => {
+                        "it was asked to be made again".into()
                     }
                     Lookup::Expired { age, allowed } => format!(
                         "expired: it is {} old, {} are allowed",
@@ -225,6 +248,30 @@ impl Cache {
             std::fs::write(&path, serde_json::to_vec(&finished)?)
         };
         write().or_failure(FailureKind::Environment, || format!("cannot write {path}"))
+    }
+
+    /// The record of tests that passed on a disk.
+    pub fn tests(&self, plan: &BakePlan, disk_digest: &str) -> SeenTests {
+        let mut inputs = Inputs::default();
+        inputs.set("the disk", disk_digest);
+        inputs.set("the tests", format!("{:?}", plan.tests));
+        inputs.set("the machine", format!("{:?}", plan.machine));
+        inputs.set("the working directory", plan.working_directory.clone());
+        inputs.set("the agent", agent::digest());
+        for (index, component) in plan.components.iter().enumerate() {
+            inputs.set(
+                format!("component {index}"),
+                format!(
+                    "{} {} {:?}",
+                    component.name, component.digest, component.parameters
+                ),
+            );
+        }
+        SeenTests(
+            self.folder
+                .join("tests")
+                .join(format!("{}.json", inputs.key())),
+        )
     }
 
     /// How long a build would take, judged by the last one; `None` if that is not known.
@@ -350,6 +397,10 @@ fn wanted(plan: &BakePlan, inputs_of: impl Fn(&PlannedComponent) -> Inputs) -> V
     boot.set("the parent image", plan.parent.sha256.clone());
     boot.set("the agent", agent::digest());
     boot.set("Ovenbird", env!("CARGO_PKG_VERSION"));
+    boot.set(
+        "the bake's settings",
+        blake3::hash(QUICK_SETTINGS.as_bytes()).to_hex().as_str(),
+    );
     boot.set("the architecture", plan.machine.arch.to_string());
     boot.set("the firmware", plan.machine.firmware.to_string());
     boot.set(
@@ -357,7 +408,7 @@ fn wanted(plan: &BakePlan, inputs_of: impl Fn(&PlannedComponent) -> Inputs) -> V
         plan.root_size
             .map_or_else(|| "as the parent's".into(), |size| format!("{size} bytes")),
     );
-    if let Some(Boot::Kernel { cmdline, .. }) = &plan.parent.kernel {
+    if let Some(machine::Boot::Kernel { cmdline, .. }) = &plan.parent.kernel {
         boot.set("the kernel's command line", cmdline.clone());
     }
     let mut wanted = vec![Wanted {
@@ -392,6 +443,9 @@ fn component_inputs(
     );
     for (name, values) in &component.parameters {
         inputs.set(format!("parameter {name}"), values.join(","));
+    }
+    for file in &component.files {
+        inputs.set(format!("file {}", file.to), file.digest.clone());
     }
     for name in &component.stored {
         if let (Some(secret), Some(value)) = (secret, provisions.value(name)) {

@@ -438,6 +438,7 @@ mod tests {
             cache: Default::default(),
             stored: Default::default(),
             object_storage: false,
+            files: Vec::new(),
         }
     }
 

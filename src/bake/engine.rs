@@ -7,26 +7,27 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::build_stage::{BuildStage, Stand};
-use super::cache::Cache;
-use super::components::{self, Order};
+use super::cache::{Cache, SeenTests};
+use super::components;
 use super::copy_progress::CopyProgress;
-use super::instance::{Instances, Launch, OnError, Started};
+use super::instance::{Instances, OnError, Started};
 use super::inventory;
-use super::plan::{BakePlan, PlannedComponent, TestBoot};
+use super::plan::{BakePlan, PlannedComponent};
 use super::provisions::Provisions;
 use super::recorder::{Ledger, Recorder};
 use super::run_folder::RunFolder;
 use super::sanitise;
+use super::test_stage::TestStage;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Event, Events, StepKind};
 use crate::guest::ladder::Rung;
-use crate::guest::seed::{BAKE_USER, Purpose};
+use crate::guest::seed::BAKE_USER;
 use crate::guest::{Guest, agent};
-use crate::machine::{Boot, DiskBus, Host};
+use crate::machine::{DiskBus, Host};
+use crate::output::OutputFormat;
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
-use crate::output::{OutputFormat, qemu_img};
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -60,6 +61,20 @@ pub struct Options {
     pub test_timeout: Option<Duration>,
     /// Whether the list of packages is left out of the manifest (`enhancedImageMetadataEnabled: false`).
     pub without_packages: bool,
+    /// Whether tests are taken as passed that passed before on the very same disk.
+    pub reuse_tests: bool,
+    /// Where to begin.
+    pub from: Stage,
+}
+
+/// The stages at which a bake can begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stage {
+    /// At the start; layers spare what was done before.
+    #[default]
+    Build,
+    /// At the tests of outputs that an earlier attempt set aside.
+    Test,
 }
 
 /// A finished image.
@@ -112,7 +127,7 @@ pub async fn bake(
         // A failure of the disk is the cause of others that follow from it.
         biased;
         failure = trouble => Err(failure),
-        result = bake.run() => result,
+        result = bake.stages() => result,
         () = options.cancel.cancelled() => Err(Failure::cancelled()),
     };
     let result = result.map_err(|failure| bake.instances.with_console(failure));
@@ -166,29 +181,63 @@ struct Built {
 }
 
 impl Bake<'_> {
+    async fn stages(&mut self) -> Result<Finished> {
+        match self.options.from {
+            Stage::Build => self.run().await,
+            Stage::Test => self.run_tests().await,
+        }
+    }
+
     async fn run(&mut self) -> Result<Finished> {
         self.recorder.state("BUILDING", None)?;
         let provisions = self.provisions;
         let built = self.build(provisions).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.outputs(&built, staging.folder()).await?;
-        let mut boots = vec![built.boot.clone()];
+        let manifest = self.manifest(&built, made);
+        let finished = self.finish(staging, manifest).await?;
+        if let Some(cache) = &self.options.cache {
+            self.remember(cache, &built.stand, &finished.folder)?;
+        }
+        Ok(finished)
+    }
+
+    /// Goes on with outputs that an earlier attempt made and whose tests failed.
+    async fn run_tests(&mut self) -> Result<Finished> {
+        let staging = Staging::take_up(&self.identity.target, &self.identity.run)?;
+        let read = Manifest::read(staging.folder());
+        match read {
+            Ok(mut manifest) => {
+                manifest.boots.retain(|boot| boot.purpose == BUILD);
+                self.finish(staging, manifest).await
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Tests the outputs and delivers them. Outputs that don't pass are kept aside, so that a test can be repeated without
+    /// another bake.
+    async fn finish(&mut self, staging: Staging, mut manifest: Manifest) -> Result<Finished> {
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
-            let limit = self.options.test_timeout;
-            let tests = self.tests(staging.folder(), provisions);
-            boots.extend(match limit {
-                None => tests.await?,
-                Some(limit) => tokio::time::timeout(limit, tests)
-                    .await
-                    .map_err(|_| tests_took_too_long(limit))??,
-            });
+            manifest.write(staging.folder())?;
+            match self.tests(staging.folder(), &manifest.disk_digest).await {
+                Ok(boots) => manifest.boots.extend(boots),
+                Err(failure) => {
+                    staging.set_aside()?;
+                    self.recorder.events().note(format!(
+                        "the outputs are kept: `ovenbird image retry {}` tests them again",
+                        self.label()
+                    ));
+                    return Err(failure);
+                }
+            }
         }
         self.recorder.state("DISTRIBUTING", None)?;
-        let manifest = self.manifest(&built, made, boots);
-        let recorder = self.recorder;
+        manifest.created = now();
         let target = &self.identity.target;
-        let folder = recorder
+        let folder = self
+            .recorder
             .step(StepKind::Distribute, format!("to {target}"), async {
                 manifest.write(staging.folder())?;
                 let folder = tokio::task::spawn_blocking(move || staging.publish())
@@ -198,10 +247,48 @@ impl Bake<'_> {
                 Ok((folder, detail))
             })
             .await?;
-        if let Some(cache) = &self.options.cache {
-            self.remember(cache, &built.stand, &folder)?;
-        }
         Ok(Finished { folder, manifest })
+    }
+
+    /// The fresh boots; with the option for it, those of an earlier build that made the very same disk.
+    async fn tests(&mut self, folder: &Utf8Path, disk_digest: &str) -> Result<Vec<manifest::Boot>> {
+        let seen = self
+            .options
+            .cache
+            .as_ref()
+            .filter(|_| self.options.reuse_tests)
+            .map(|cache| cache.tests(self.plan, disk_digest));
+        if let Some(boots) = seen.as_ref().and_then(SeenTests::read) {
+            let note = "the tests are not repeated: this very disk passed them before";
+            self.recorder.events().note(note);
+            return Ok(boots);
+        }
+        let mut stage = TestStage {
+            plan: self.plan,
+            provisions: self.provisions,
+            recorder: self.recorder,
+            instances: &mut self.instances,
+            logs: self.identity.logs.join("test"),
+            build: self.identity.build,
+        };
+        let boots = match self.options.test_timeout {
+            None => stage.run(folder).await?,
+            Some(limit) => tokio::time::timeout(limit, stage.run(folder))
+                .await
+                .map_err(|_| tests_took_too_long(limit))??,
+        };
+        if let Some(seen) = seen {
+            seen.write(&boots);
+        }
+        Ok(boots)
+    }
+
+    /// `name/version/build`.
+    fn label(&self) -> String {
+        format!(
+            "{}/{}/{}",
+            self.plan.name, self.plan.version, self.identity.build
+        )
     }
 
     /// Remembers for the next build what this one was made from, and how long it took.
@@ -212,8 +299,7 @@ impl Bake<'_> {
         let Some(top) = stand.layers.last().filter(|_| stand.complete) else {
             return Ok(());
         };
-        let image = format!("{}/{}/{}", plan.name, plan.version, self.identity.build);
-        cache.keep_finished(plan, &top.record().id, &image, folder)
+        cache.keep_finished(plan, &top.record().id, &self.label(), folder)
     }
 
     async fn build(&mut self, provisions: &Provisions) -> Result<Built> {
@@ -265,7 +351,7 @@ impl Bake<'_> {
             })
             .await?;
         Ok(Built {
-            boot: evidence("build", None, &stand.started),
+            boot: evidence(BUILD, None, &stand.started),
             stand,
             os,
             packages,
@@ -338,109 +424,7 @@ impl Bake<'_> {
             .await
     }
 
-    async fn tests(
-        &mut self,
-        folder: &Utf8Path,
-        provisions: &Provisions,
-    ) -> Result<Vec<manifest::Boot>> {
-        let plan = self.plan;
-        let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
-        let Some(output) = outputs.bootable() else {
-            self.recorder
-                .events()
-                .warn("tests are skipped: no disk output was asked for that could be booted");
-            return Ok(Vec::new());
-        };
-        let source = folder.join(&output.name);
-        let driver = output.format.qemu_driver().unwrap_or("raw");
-        let mut boots = Vec::new();
-        for (index, test) in plan.tests.iter().enumerate() {
-            let overlay = self.instances.folder().join(format!("test-{index}.qcow2"));
-            qemu_img::create_overlay(&overlay, &source, driver, None).await?;
-            boots.push(
-                self.test(*test, &overlay, output.format, provisions)
-                    .await?,
-            );
-            let _ = std::fs::remove_file(&overlay);
-        }
-        Ok(boots)
-    }
-
-    async fn test(
-        &mut self,
-        test: TestBoot,
-        overlay: &Utf8Path,
-        output: OutputFormat,
-        provisions: &Provisions,
-    ) -> Result<manifest::Boot> {
-        let (plan, recorder) = (self.plan, self.recorder);
-        let bus = bus_name(test.bus);
-        let boot = recorder
-            .step(
-                StepKind::LaunchTestInstance,
-                format!("{output} on {bus} by {}", test.firmware),
-                async {
-                    let launch = Launch {
-                        disk: overlay,
-                        purpose: Purpose::Test,
-                        firmware: test.firmware,
-                        bus: test.bus,
-                        boot: Boot::Disk,
-                    };
-                    let started = self
-                        .instances
-                        .start(launch)
-                        .await
-                        .map_err(as_test_failure)?;
-                    let detail = format!(
-                        "{output} on {bus} by {}: up after {:.1} s",
-                        test.firmware, started.seconds
-                    );
-                    Ok((evidence("test", Some(output), &started), detail))
-                },
-            )
-            .await?;
-        if test.components
-            && plan
-                .components
-                .iter()
-                .any(|component| component.has_phase("test"))
-        {
-            let guest = self.instances.guest()?;
-            let applied = recorder
-                .step(StepKind::ApplyTestComponents, "test phases", async {
-                    bootstrap(guest, &plan.components, recorder).await?;
-                    let order = Order {
-                        components: &plan.components,
-                        only: None,
-                        phases: &["test".to_owned()],
-                        working_directory: &plan.working_directory,
-                        provisions,
-                    };
-                    let step = (StepKind::ApplyTestComponents, recorder);
-                    components::run(guest, order, step).await?;
-                    let tested = plan
-                        .components
-                        .iter()
-                        .filter(|component| component.has_phase("test"))
-                        .count();
-                    Ok(((), format!("{} tested", count(tested, "component"))))
-                })
-                .await;
-            let fetched = components::fetch_logs(guest, &self.identity.logs.join("test")).await;
-            applied?;
-            fetched?;
-        }
-        recorder
-            .step(StepKind::TerminateTestInstance, "stop", async {
-                let exit = self.instances.stop().await?;
-                Ok(((), exit))
-            })
-            .await?;
-        Ok(boot)
-    }
-
-    fn manifest(&self, built: &Built, made: Made, boots: Vec<manifest::Boot>) -> Manifest {
+    fn manifest(&self, built: &Built, made: Made) -> Manifest {
         let plan = self.plan;
         Manifest {
             manifest_version: manifest::VERSION,
@@ -477,7 +461,7 @@ impl Bake<'_> {
             sanitised: built.sanitised.clone(),
             virtual_size: made.virtual_size,
             disk_digest: made.disk_digest,
-            boots,
+            boots: vec![built.boot.clone()],
             files: made.files,
             tags: plan.tags.clone(),
         }
@@ -499,7 +483,14 @@ pub(super) async fn bootstrap(
     Ok(((), version))
 }
 
-fn evidence(purpose: &str, output: Option<OutputFormat>, started: &Started) -> manifest::Boot {
+/// The purpose of the build guest's boot in the manifest.
+const BUILD: &str = "build";
+
+pub(super) fn evidence(
+    purpose: &str,
+    output: Option<OutputFormat>,
+    started: &Started,
+) -> manifest::Boot {
     manifest::Boot {
         purpose: purpose.into(),
         output,
@@ -513,7 +504,7 @@ fn evidence(purpose: &str, output: Option<OutputFormat>, started: &Started) -> m
     }
 }
 
-const fn bus_name(bus: DiskBus) -> &'static str {
+pub(super) const fn bus_name(bus: DiskBus) -> &'static str {
     match bus {
         DiskBus::Virtio => "virtio",
         DiskBus::Nvme => "nvme",
@@ -532,7 +523,7 @@ fn tests_took_too_long(limit: Duration) -> Failure {
 }
 
 /// An image that does not boot has failed its test.
-fn as_test_failure(failure: Failure) -> Failure {
+pub(super) fn as_test_failure(failure: Failure) -> Failure {
     if failure.kind() != FailureKind::Guest {
         return failure;
     }

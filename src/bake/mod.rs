@@ -1,11 +1,13 @@
 //! The engine: from a resolved plan to a tested image.
 
 pub mod admission;
+pub mod attend;
 mod build_stage;
 pub mod cache;
 pub mod components;
 pub mod copy_progress;
 pub mod engine;
+mod files;
 pub mod instance;
 pub mod inventory;
 pub mod kernel;
@@ -17,9 +19,10 @@ pub mod recorder;
 pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
+mod test_stage;
 pub mod trial;
 pub mod workbench;
 
-pub use engine::{Finished, Identity, Options, bake};
+pub use engine::{Finished, Identity, Options, Stage, bake};
 pub use instance::OnError;
 pub use plan::{BakePlan, PlannedComponent};

@@ -82,6 +82,8 @@ pub struct PlannedComponent {
     pub phases: Vec<String>,
     /// Parameters given by the recipe.
     pub parameters: BTreeMap<String, Vec<String>>,
+    /// What is put into the guest before its build phase.
+    pub files: Vec<PlannedFile>,
     /// Digest of what decides over the result of its build phase: the document without comments, order of keys and the
     /// other phases.
     #[serde(skip)]
@@ -107,6 +109,18 @@ impl PlannedComponent {
     }
 }
 
+/// A file or folder of this machine that a component gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFile {
+    /// Where it lies.
+    pub from: Utf8PathBuf,
+    /// Where it goes in the guest, absolute.
+    pub to: String,
+    /// The digest of its content and modes, of all that is in it if it is a folder.
+    pub digest: String,
+}
+
 /// How long the result of a component may be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CachePolicy {
@@ -115,6 +129,8 @@ pub enum CachePolicy {
     Keep,
     /// The same, but not longer than this: it takes something from outside that can change.
     MaxAge(Duration),
+    /// It is made anew this time, and kept then.
+    Again,
     /// It is run each time.
     Never,
 }
@@ -124,6 +140,7 @@ impl CachePolicy {
     pub const fn max_age(self) -> Option<Duration> {
         match self {
             Self::MaxAge(age) => Some(age),
+            Self::Again => Some(Duration::ZERO),
             Self::Keep | Self::Never => None,
         }
     }

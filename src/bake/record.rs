@@ -51,7 +51,11 @@ pub fn new_image(
         arn: component.arn.clone(),
         source: Some(component.path.to_string()),
         digest: Some(component.sha256.clone()),
-        detail: json!({ "parameters": component.parameters }),
+        detail: if component.files.is_empty() {
+            json!({ "parameters": component.parameters })
+        } else {
+            json!({ "parameters": component.parameters, "files": component.files })
+        },
         text: Some(component.text.clone()),
     }));
     inputs.extend(configurations);

@@ -13,11 +13,11 @@ use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
-use super::managed;
 use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
+use super::{files, managed};
 use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
-use crate::documents::image_recipe::ComponentConfiguration;
+use crate::documents::recipe_component::{ComponentConfiguration, ComponentLocal};
 use crate::documents::{
     Body, Component, Document as Resource, ImageRecipe, Kind, ResourceReference, Version,
 };
@@ -104,7 +104,7 @@ pub fn plan(
         .enumerate()
         .map(|(index, component)| {
             let pinned = overrides.pinned.as_ref().map(|pinned| pinned.get(index));
-            match pinned {
+            let mut planned = match pinned {
                 None => resolve_component(component, folder, overrides),
                 Some(Some(pinned)) => component_of_text(
                     pinned.path.clone(),
@@ -116,7 +116,9 @@ pub fn plan(
                 Some(None) => Err(Failure::config(
                     "the record of the earlier build lacks one of the recipe's components",
                 )),
-            }
+            }?;
+            apply_local(&mut planned, &component.local, folder)?;
+            Ok(planned)
         })
         .collect::<Result<Vec<_>>>()?;
     let root_size = recipe
@@ -168,6 +170,32 @@ pub fn plan(
         sanitise_skip: local.sanitise.skip.clone(),
         tags: recipe.tags.clone(),
     })
+}
+
+/// What the recipe says of a component beyond the service's fields.
+fn apply_local(
+    planned: &mut PlannedComponent,
+    local: &ComponentLocal,
+    folder: &Utf8Path,
+) -> Result<()> {
+    planned.cache = match (local.cache, local.max_age) {
+        (Some(false), _) => CachePolicy::Never,
+        (_, Some(age)) => CachePolicy::MaxAge(age),
+        (Some(true), None) => CachePolicy::Keep,
+        (None, None) => planned.cache,
+    };
+    planned.files = local
+        .files
+        .iter()
+        .map(|file| files::plan(&folder.join(&file.from), &file.to))
+        .collect::<Result<_>>()?;
+    if !planned.files.is_empty() && !planned.has_phase("build") {
+        return Err(Failure::config(format!(
+            "the component {} gets files, but has no build phase that could use them",
+            planned.name
+        )));
+    }
+    Ok(())
 }
 
 /// A base image as the disk to start from.
@@ -374,6 +402,7 @@ fn component_of_text(
         cache: cache_policy(&document),
         stored: stored_names(&document, &parameters),
         object_storage: uses_object_storage(&document),
+        files: Vec::new(),
         parameters,
         path,
         text,

@@ -38,7 +38,7 @@ pub struct Rule {
 }
 
 /// The rules, in order.
-pub const RULES: [Rule; 15] = [
+pub const RULES: [Rule; 16] = [
     Rule {
         id: "services",
         what: "running services, stopped so that they write nothing after their files are cleaned",
@@ -154,6 +154,12 @@ if command -v apt-get >/dev/null 2>&1; then apt-get clean; rm -rf /var/lib/apt/l
 if command -v dnf >/dev/null 2>&1; then dnf -q clean all; elif command -v yum >/dev/null 2>&1; then yum -q clean all; fi
 if command -v zypper >/dev/null 2>&1; then zypper -q clean --all; fi
 rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* /var/cache/man/*"#,
+    },
+    Rule {
+        id: "bake-settings",
+        what: "settings that make the bake quicker",
+        marker: None,
+        script: "rm -f /etc/dpkg/dpkg.cfg.d/zz-ovenbird-bake",
     },
     Rule {
         id: "bake-user",

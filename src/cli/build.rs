@@ -7,13 +7,15 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
+use super::plan::Forecast;
 use super::prepare::{Prepared, RecipeArgs};
+use crate::bake::attend::{TRACE, attend};
 use crate::bake::cache::{Cache, LAYER_LIMIT};
-use crate::bake::{self, Identity, OnError, Options, record, run_folder};
-use crate::error::{FailureContext as _, FailureKind, Result};
-use crate::events::{Events, LogFile};
+use crate::bake::provisions::Provisions;
+use crate::bake::{self, BakePlan, OnError, Options, Stage, record, run_folder};
+use crate::error::{FailureKind, Result};
 use crate::machine::{Accelerator, Host};
-use crate::store::{ImageLedger, Store};
+use crate::store::{ImageRecord, Store};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +44,12 @@ pub struct How {
     /// For what will be shipped: the build guest is always booted, never resumed
     #[arg(long, conflicts_with = "warm")]
     release: bool,
+    /// Do not test again what passed before: only if the disk, the tests and the machine are the very same
+    #[arg(long, conflicts_with = "no_cache")]
+    reuse_tests: bool,
+    /// Show at the end where the time went
+    #[arg(long)]
+    timings: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,55 +112,86 @@ pub async fn execute(prepared: Prepared, args: &How, session: &Session) -> Resul
         if let Some((image, folder)) = cache.finished(&plan, &walk)? {
             return unchanged(session, &image, &folder);
         }
+        let forecast = Forecast::new(&plan, cache, &walk);
+        session.printer.line(forecast.brief());
     }
-    let host = Host::find(plan.machine.arch, args.accel, &home.cache()).await?;
+    let host = host(&plan, args, session).await?;
+    let store = Arc::new(Store::open(home)?);
+    store.fail_dead_builds()?;
+    let image = store.begin_image(&record::new_image(&plan, &origin, Vec::new()))?;
+    bake_image(
+        &store,
+        &image,
+        Stage::Build,
+        (plan, provisions),
+        (host, cache),
+        args,
+        session,
+    )
+    .await
+}
+
+/// The host of the guests; software emulation that nobody asked for is worth a word.
+///
+/// # Errors
+/// [`FailureKind::Environment`] if QEMU or an accelerator is missing.
+pub async fn host(plan: &BakePlan, args: &How, session: &Session) -> Result<Host> {
+    let host = Host::find(plan.machine.arch, args.accel, &session.home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
         session.printer.warn(format!(
             "software emulation, the guest will be slow: {}",
             host.verdict.reason
         ));
     }
-    let store = Arc::new(Store::open(home)?);
-    store.fail_dead_builds()?;
-    let image = store.begin_image(&record::new_image(&plan, &origin, Vec::new()))?;
-    std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
-        format!("cannot create {}", image.logs)
-    })?;
-    let identity = Identity {
-        run: image.run.clone(),
-        build: image.build,
-        arn: image.arn.clone(),
-        target: image.folder.clone(),
-        runs: home.runs(),
-        logs: image.logs.clone(),
-    };
-    let ledger = Box::new(ImageLedger::new(Arc::clone(&store), image.clone()));
-    let log = LogFile::create(&identity.logs.join("events.ndjson"))
-        .or_failure(FailureKind::Environment, || {
-            format!("cannot write the log in {}", identity.logs)
-        })?;
-    let events = Events::new(vec![session.printer.reader(), Arc::new(log)]);
+    Ok(host)
+}
+
+/// Bakes an image that is on record, from the start or from its tests.
+///
+/// # Errors
+/// What the bake says.
+pub async fn bake_image(
+    store: &Arc<Store>,
+    image: &ImageRecord,
+    from: Stage,
+    (plan, provisions): (BakePlan, Provisions),
+    (host, cache): (Host, Option<Cache>),
+    args: &How,
+    session: &Session,
+) -> Result<ExitCode> {
+    let attended = attend(store, &session.home, image, session.printer.reader())?;
     let options = Options {
         on_error: args.on_error.into(),
         cancel: cancel_on_signal(),
         cache,
         warm: args.warm == Warm::Auto && !args.release,
+        reuse_tests: args.reuse_tests,
+        from,
         ..Options::default()
     };
     let baked = bake::bake(
         &plan,
         &provisions,
         &host,
-        &identity,
+        &attended.identity,
         &options,
-        events,
-        ledger,
+        attended.events,
+        attended.ledger,
     )
     .await;
+    let trace = image.logs.join(TRACE);
+    // A trace that can't be written costs nobody an image.
+    let _ = attended.timings.write_trace(&trace);
+    if args.timings && !session.printer.json {
+        session.printer.table(&attended.timings.table());
+        session.printer.line(format!(
+            "as a trace for chrome://tracing or Perfetto: {trace}"
+        ));
+    }
     if let Some(cache) = &options.cache {
         cache.shelf().collect(LAYER_LIMIT, false)?;
     }
-    store.set_os(&image, &baked?.manifest.os.pretty_name)?;
+    store.set_os(image, &baked?.manifest.os.pretty_name)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -202,7 +202,7 @@ async fn run_in_guest(base: &str, args: RunArgs, session: &Session) -> Result<Ex
     });
     std::fs::create_dir_all(&logs)
         .or_failure(FailureKind::Environment, || format!("cannot create {logs}"))?;
-    let log = LogFile::create(&logs.join("events.ndjson"))
+    let log = LogFile::append(&logs.join("events.ndjson"))
         .or_failure(FailureKind::Environment, || {
             format!("cannot write the log in {logs}")
         })?;

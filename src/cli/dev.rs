@@ -121,6 +121,14 @@ pub async fn dev(args: DevArgs, session: &Session) -> Result<ExitCode> {
                         .iter()
                         .map(|component| component.path.clone()),
                 );
+                watched.extend(
+                    prepared
+                        .plan
+                        .components
+                        .iter()
+                        .flat_map(|component| &component.files)
+                        .map(|file| file.from.clone()),
+                );
                 let host = find_host(prepared, args.accel, session).await?;
                 let cache = Cache::new(&session.home.cache());
                 let workbench = Workbench {
@@ -169,13 +177,20 @@ pub async fn dev(args: DevArgs, session: &Session) -> Result<ExitCode> {
 type State = Vec<Option<(SystemTime, u64)>>;
 
 fn state(files: &[Utf8PathBuf]) -> State {
-    files
-        .iter()
-        .map(|file| {
-            let found = std::fs::metadata(file).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        })
-        .collect()
+    files.iter().map(|file| newest(file).ok()).collect()
+}
+
+/// The newest time of a file, or of all that is in a folder, and the sum of the lengths.
+fn newest(path: &camino::Utf8Path) -> std::io::Result<(SystemTime, u64)> {
+    let meta = std::fs::metadata(path)?;
+    let mut found = (meta.modified()?, meta.len());
+    if meta.is_dir() {
+        for entry in path.read_dir_utf8()? {
+            let (time, length) = newest(entry?.path())?;
+            found = (found.0.max(time), found.1 + length);
+        }
+    }
+    Ok(found)
 }
 
 async fn changed(files: &[Utf8PathBuf], before: &State) {

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use super::Session;
 use super::prepare::{Prepared, RecipeArgs};
+use crate::bake::BakePlan;
 use crate::bake::cache::{Cache, Walk};
 use crate::error::Result;
 
@@ -19,7 +21,7 @@ pub struct Args {
 /// What a build would do.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Forecast {
+pub struct Forecast {
     recipe: String,
     parent: String,
     steps: Vec<Step>,
@@ -28,6 +30,8 @@ struct Forecast {
     /// Seconds, as far as earlier builds tell.
     expected_seconds: Option<f64>,
     outputs: Vec<&'static str>,
+    /// The final folder, if one was asked for.
+    destination: Option<Utf8PathBuf>,
     /// The finished image, if nothing would be done.
     unchanged: Option<String>,
 }
@@ -52,27 +56,55 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let cache = Cache::new(&session.home.cache());
     let walk = cache.walk(plan, &prepared.provisions)?;
     let unchanged = cache.finished(plan, &walk)?;
-    let steps = steps(&walk);
-    let boots = if unchanged.is_some() {
-        0
-    } else {
-        1 + plan.tests.len()
-    };
-    let expected_seconds = match unchanged {
-        Some(_) => Some(0.0),
-        None => cache.expected_seconds(plan, &walk),
-    };
-    let forecast = Forecast {
-        recipe: format!("{}/{}", plan.name, plan.version),
-        parent: format!("{}/{}", plan.parent.name, plan.parent.version),
-        steps,
-        boots,
-        expected_seconds,
-        outputs: plan.outputs.iter().map(|format| format.as_str()).collect(),
-        unchanged: unchanged.map(|(image, _)| image),
-    };
+    let mut forecast = Forecast::new(plan, &cache, &walk);
+    if let Some((image, _)) = unchanged {
+        forecast.boots = 0;
+        forecast.expected_seconds = Some(0.0);
+        forecast.unchanged = Some(image);
+    }
     show(&forecast, session);
     Ok(ExitCode::SUCCESS)
+}
+
+impl Forecast {
+    /// What a build that has something to do would do.
+    pub fn new(plan: &BakePlan, cache: &Cache, walk: &Walk) -> Self {
+        Self {
+            recipe: format!("{}/{}", plan.name, plan.version),
+            parent: format!("{}/{}", plan.parent.name, plan.parent.version),
+            steps: steps(walk),
+            boots: 1 + plan.tests.len(),
+            expected_seconds: cache.expected_seconds(plan, walk),
+            outputs: plan.outputs.iter().map(|format| format.as_str()).collect(),
+            destination: plan.destination.clone(),
+            unchanged: None,
+        }
+    }
+
+    /// One line of it.
+    pub fn brief(&self) -> String {
+        let kept = self.steps.iter().filter(|step| step.hit).count();
+        let first = self.steps.iter().find(|step| !step.hit);
+        let mut parts = vec![format!("{} on {}", self.recipe, self.parent)];
+        if kept > 0 {
+            let saved: f64 = self.steps.iter().filter_map(|step| step.seconds).sum();
+            let of = self.steps.len();
+            parts.push(format!("{kept} of {of} layers kept, saves {saved:.0} s"));
+        }
+        if let Some(step) = first.filter(|_| kept > 0) {
+            let reason = step.reason.as_deref().unwrap_or("not there");
+            parts.push(format!("{} is run: {reason}", step.name));
+        }
+        parts.push(self.time());
+        parts.join("; ")
+    }
+
+    fn time(&self) -> String {
+        self.expected_seconds.map_or_else(
+            || "time not known yet".into(),
+            |seconds| format!("about {seconds:.0} s"),
+        )
+    }
 }
 
 fn steps(walk: &Walk) -> Vec<Step> {
@@ -115,14 +147,17 @@ fn show(forecast: &Forecast, session: &Session) {
         vec![step.name.clone(), word.to_owned(), why]
     }));
     printer.table(&rows);
-    let time = forecast.expected_seconds.map_or_else(
-        || "time not known yet".into(),
-        |seconds| format!("about {seconds:.0} s"),
-    );
+    let count = match forecast.boots {
+        1 => "1 guest".to_owned(),
+        boots => format!("{boots} guests"),
+    };
+    let place = match &forecast.destination {
+        Some(folder) => format!(" in {folder}"),
+        None => String::new(),
+    };
     printer.line(format!(
-        "{} guest{} to start, {time}; makes {}",
-        forecast.boots,
-        if forecast.boots == 1 { "" } else { "s" },
+        "{count} to start, {}; makes {}{place}",
+        forecast.time(),
         forecast.outputs.join(", ")
     ));
 }

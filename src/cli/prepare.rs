@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_component::source::nearest;
 
 use super::Session;
 use crate::bake::BakePlan;
+use crate::bake::plan::CachePolicy;
 use crate::bake::provisions::Provisions;
 use crate::bake::record::RecipeOrigin;
 use crate::bake::resolve::{self, Overrides};
@@ -33,6 +35,9 @@ pub struct RecipeArgs {
     /// Do not boot and test the finished image
     #[arg(long)]
     pub no_tests: bool,
+    /// Run this component and those after it anew, even if a layer of an earlier build is there
+    #[arg(long, value_name = "COMPONENT")]
+    pub from: Option<String>,
     /// Also look for components in this folder (may be given several times)
     #[arg(long = "components", value_name = "DIR")]
     pub component_folders: Vec<Utf8PathBuf>,
@@ -77,7 +82,10 @@ impl Prepared {
             store: Some(store),
             pinned: None,
         };
-        let plan = resolve::plan(&document, recipe, &base, &overrides)?;
+        let mut plan = resolve::plan(&document, recipe, &base, &overrides)?;
+        if let Some(name) = &args.from {
+            run_anew(&mut plan, name)?;
+        }
         let provisions = Provisions::gather(&plan.components).await?;
         Ok(Self {
             plan,
@@ -85,6 +93,33 @@ impl Prepared {
             origin,
         })
     }
+}
+
+/// What lies on a layer that is made anew is made anew by itself.
+fn run_anew(plan: &mut BakePlan, name: &str) -> Result<()> {
+    let component = plan
+        .components
+        .iter_mut()
+        .find(|component| component.name == name && component.has_phase("build"));
+    if let Some(component) = component {
+        if component.cache != CachePolicy::Never {
+            component.cache = CachePolicy::Again;
+        }
+        return Ok(());
+    }
+    let names: Vec<&str> = plan
+        .components
+        .iter()
+        .filter(|component| component.has_phase("build"))
+        .map(|component| component.name.as_str())
+        .collect();
+    let failure = Failure::config(format!(
+        "the recipe has no component `{name}` with a build phase"
+    ));
+    Err(match nearest(name, names.iter().copied()) {
+        Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+        None => failure.with_hint(format!("it has {}", names.join(", "))),
+    })
 }
 
 /// A file is meant if there is one, or if the text looks like one; else a recipe of the store.

@@ -1,5 +1,6 @@
 //! All that is printed: one Printer for results and failures, one event reader for each kind of terminal.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,20 +58,26 @@ impl Printer {
                     .unwrap_or(0)
             })
             .collect();
-        for (index, row) in rows.iter().enumerate() {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            let text = cells.join("  ");
-            let text = text.trim_end();
-            if index == 0 {
-                self.line(format!("{BOLD}{text}{BOLD:#}"));
-            } else {
-                self.line(text);
-            }
+        if self.json {
+            return;
         }
+        // In one piece: a list of thousands would else cost a system call for each line.
+        let mut out = String::new();
+        for (index, row) in rows.iter().enumerate() {
+            let start = out.len();
+            if index == 0 {
+                let _ = write!(out, "{BOLD}");
+            }
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(out, "{cell:<width$}  ");
+            }
+            out.truncate(start + out[start..].trim_end().len());
+            if index == 0 {
+                let _ = write!(out, "{BOLD:#}");
+            }
+            out.push('\n');
+        }
+        let _ = anstream::stdout().write_all(out.as_bytes());
     }
 
     /// Prints a warning to standard error.

@@ -6,10 +6,11 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Deserializer};
 
 use super::parent::ParentImage;
+pub use super::recipe_component::{COMPONENT, ComponentConfiguration, ParameterValue};
 use super::reference::{Complaint, Refers};
-use super::shape::{ANY, Field, Pattern, Rule, SHORT_TEXT, Shape, Text, Type};
+use super::shape::{ANY, Field, Pattern, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
-use super::{Kind, vocabulary};
+use super::vocabulary;
 use crate::machine::{Arch, Firmware};
 use crate::output::OutputFormat;
 
@@ -94,30 +95,6 @@ pub const WORKING_DIRECTORY_FIELD: Field = Field::new(
     Type::Text(Text::of(1, 1024).like(&GUEST_FOLDER)),
     "Where components work in the guest; /tmp if nothing is said.",
 );
-
-/// A component of a recipe.
-pub static COMPONENT: Shape = Shape {
-    name: "componentConfiguration",
-    what: "the component",
-    fields: &[
-        Field::new(
-            "componentArn",
-            Type::Reference(Refers::Resource(Kind::Component)),
-            "A component by NAME/VERSION or by its ARN; the version may end in x.",
-        ),
-        Field::new(
-            "path",
-            Type::Reference(Refers::ComponentFile),
-            "A component document, relative to this file.",
-        ),
-        Field::new(
-            "parameters",
-            Type::List(&Type::Object(&vocabulary::COMPONENT_PARAMETER), 1, ANY),
-            "Values for the component's parameters.",
-        ),
-    ],
-    rules: &[Rule::ExactlyOne(&["componentArn", "path"])],
-};
 
 static ADDITIONAL: Shape = Shape {
     name: "additionalInstanceConfiguration",
@@ -296,39 +273,6 @@ impl ImageRecipe {
             .as_deref()
             .unwrap_or(WORKING_DIRECTORY)
     }
-}
-
-/// A component of a recipe: either an ARN (or name and version), or a path.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ComponentConfiguration {
-    /// A component by name and version or ARN.
-    pub component_arn: Option<String>,
-    /// A component document, relative to the recipe.
-    pub path: Option<Utf8PathBuf>,
-    /// Values for the component's parameters.
-    #[serde(default)]
-    pub parameters: Vec<ParameterValue>,
-}
-
-impl ComponentConfiguration {
-    /// The parameters by name.
-    pub fn parameters(&self) -> BTreeMap<String, Vec<String>> {
-        self.parameters
-            .iter()
-            .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
-            .collect()
-    }
-}
-
-/// A parameter's value.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ParameterValue {
-    /// The parameter's name.
-    pub name: String,
-    /// Its value; one item for plain types.
-    pub value: Vec<String>,
 }
 
 /// A disk.

@@ -20,6 +20,7 @@ pub mod parent;
 pub mod pipeline;
 pub mod quota;
 mod read;
+pub mod recipe_component;
 pub mod reference;
 pub mod shape;
 mod template;

@@ -259,6 +259,19 @@ impl Session {
         &self,
         command: &str,
         stdin: &[u8],
+        sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
+    ) -> Result<Option<u32>, SshError> {
+        self.feed(command, stdin, sink).await
+    }
+
+    /// The same with an input that is read as the command takes it.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`], and what `sink` returns.
+    pub async fn feed(
+        &self,
+        command: &str,
+        mut stdin: impl tokio::io::AsyncRead + Unpin,
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
         let mut channel = self
@@ -276,7 +289,7 @@ impl Session {
             use tokio::io::AsyncWriteExt as _;
             let mut writer = writer;
             // A command that doesn't read its input ends the pipe; that shows in its exit status.
-            let _ = writer.write_all(stdin).await;
+            let _ = tokio::io::copy(&mut stdin, &mut writer).await;
             let _ = writer.shutdown().await;
         };
         let mut status = None;

@@ -4,7 +4,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
-/// A folder beside the final one, in which the outputs grow. Removed when dropped, unless [published](Staging::publish).
+/// A folder beside the final one, in which the outputs grow. Removed when dropped, unless
+/// [published](Staging::publish) or [set aside](Staging::set_aside).
 #[derive(Debug)]
 pub struct Staging {
     folder: Utf8PathBuf,
@@ -41,6 +42,31 @@ impl Staging {
         })
     }
 
+    /// Takes up what was [set aside](Self::set_aside) for `target`; it is then removed when dropped, as if just made.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if there is nothing, or somebody else took it.
+    pub fn take_up(target: &Utf8Path, run: &str) -> Result<Self> {
+        let staging = Self::create(target, run)?;
+        let aside = aside(target);
+        std::fs::rename(&aside, &staging.folder)
+            .or_failure(FailureKind::Output, || format!("cannot take up {aside}"))?;
+        Ok(staging)
+    }
+
+    /// Keeps what was made, out of sight, for another attempt.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if it can't be renamed; it is removed then.
+    pub fn set_aside(mut self) -> Result<Utf8PathBuf> {
+        let aside = aside(&self.target);
+        std::fs::rename(&self.folder, &aside).or_failure(FailureKind::Output, || {
+            format!("cannot rename {} to {aside}", self.folder)
+        })?;
+        self.published = true;
+        Ok(aside)
+    }
+
     /// Where to write.
     pub fn folder(&self) -> &Utf8Path {
         &self.folder
@@ -64,6 +90,15 @@ impl Staging {
         }
         Ok(self.target.clone())
     }
+}
+
+/// Where outputs lie whose tests failed: beside their place, under a name that says what they are.
+pub fn aside(target: &Utf8Path) -> Utf8PathBuf {
+    let parent = target.parent().unwrap_or(Utf8Path::new("."));
+    parent.join(format!(
+        ".{}.untested",
+        target.file_name().unwrap_or("image")
+    ))
 }
 
 impl Drop for Staging {
@@ -107,6 +142,10 @@ mod tests {
         let staging = Staging::create(&target, "r2").unwrap();
         std::fs::create_dir(staging.folder().join("d")).unwrap();
         std::fs::write(staging.folder().join("d/x"), "1").unwrap();
+        let aside = staging.set_aside().unwrap();
+        assert!(aside.join("d/x").exists() && !target.exists());
+        let staging = Staging::take_up(&target, "r3").unwrap();
+        assert!(Staging::take_up(&target, "r4").is_err(), "only once");
         staging.publish().unwrap();
         assert_eq!(std::fs::read_to_string(target.join("d/x")).unwrap(), "1");
         assert!(

@@ -74,6 +74,7 @@ impl Baker for LocalBaker {
             warm: true,
             test_timeout: Some(order.test_timeout),
             without_packages: !order.with_packages,
+            ..Options::default()
         };
         let baked = bake::bake(
             &order.plan,

@@ -12,15 +12,15 @@ use super::baker::{Baker, Order};
 use super::inputs::Inputs;
 use super::log;
 use super::resolve::{self, Pipeline, Resolved};
-use crate::bake::Identity;
+use crate::bake::attend::{TRACE, attend};
 use crate::documents::infrastructure::NotifiedState;
 use crate::documents::pipeline::StartCondition;
 use crate::documents::version::BuildVersion;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::events::{Events, LogFile, Reader};
+use crate::events::Reader;
 use crate::infrastructure::notification::{News, Pace, notify};
 use crate::infrastructure::payload::Facts;
-use crate::store::{Home, ImageLedger, ImageRecord, RunOutcome, StartedBy, Store};
+use crate::store::{Home, ImageRecord, RunOutcome, StartedBy, Store};
 
 /// Runs pipelines.
 pub struct Runner<B> {
@@ -219,26 +219,13 @@ impl<B: Baker> Runner<B> {
         image: &ImageRecord,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        std::fs::create_dir_all(&image.logs).or_failure(FailureKind::Environment, || {
-            format!("cannot create {}", image.logs)
-        })?;
+        let attended = attend(&self.store, &self.home, image, self.reader.clone())?;
         let notes = image.logs.join("infrastructure.json");
         std::fs::write(&notes, resolved.machine_notes()?.to_string())
             .or_failure(FailureKind::Environment, || format!("cannot write {notes}"))?;
-        let file = LogFile::create(&image.logs.join("events.ndjson"))
-            .or_failure(FailureKind::Environment, || {
-                format!("cannot write the log in {}", image.logs)
-            })?;
         let order = Order {
             plan: resolved.plan.clone(),
-            identity: Identity {
-                run: image.run.clone(),
-                build: image.build,
-                arn: image.arn.clone(),
-                target: image.folder.clone(),
-                runs: self.home.runs(),
-                logs: image.logs.clone(),
-            },
+            identity: attended.identity,
             accelerator: resolved.accelerator,
             on_error: resolved.on_error,
             test_timeout: Duration::from_secs(
@@ -246,10 +233,13 @@ impl<B: Baker> Runner<B> {
             ),
             with_packages: pipeline.document.enhanced_image_metadata_enabled,
             cancel: cancel.clone(),
-            events: Events::new(vec![self.reader.clone(), Arc::new(file)]),
-            ledger: Box::new(ImageLedger::new(self.store.clone(), image.clone())),
+            events: attended.events,
+            ledger: attended.ledger,
         };
-        let os = self.baker.bake(order).await?;
+        let baked = self.baker.bake(order).await;
+        // A trace that can't be written costs nobody an image.
+        let _ = attended.timings.write_trace(&image.logs.join(TRACE));
+        let os = baked?;
         self.store.set_os(image, &os)?;
         Ok(os)
     }

@@ -210,7 +210,10 @@ impl ImageFilter {
         for (key, value) in &self.tags {
             let key: Value = key.clone().into();
             match value {
-                None => add("id IN (SELECT image FROM image_tag WHERE key = ?)", vec![key]),
+                None => add(
+                    "id IN (SELECT image FROM image_tag WHERE key = ?)",
+                    vec![key],
+                ),
                 Some(value) => add(
                     "id IN (SELECT image FROM image_tag WHERE key = ? AND value = ?)",
                     vec![key, value.clone().into()],
@@ -497,6 +500,40 @@ impl Store {
             )?;
             Ok(())
         })
+    }
+
+    /// Makes this process the one that goes on with an image whose build ended badly.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] if the image is in another state, or somebody else was quicker.
+    pub fn take_up_image(&self, image: &ImageRecord, state: ImageState) -> Result<ImageRecord> {
+        let owner = ProcessId::current();
+        let now = now();
+        self.transact(|transaction| {
+            let taken = transaction.execute(
+                "UPDATE image SET state = ?2, reason = NULL, updated = ?3, owner_pid = ?4, owner_start = ?5 \
+                 WHERE id = ?1 AND state IN ('FAILED', 'CANCELLED')",
+                params![
+                    image.id,
+                    state.as_str(),
+                    now,
+                    owner.pid,
+                    i64::try_from(owner.start).unwrap_or(0)
+                ],
+            )?;
+            if taken == 0 {
+                return Err(Abort::Refused(Failure::config(format!(
+                    "{} has not failed, or somebody else goes on with it",
+                    image.id()
+                ))));
+            }
+            transaction.execute(
+                "INSERT INTO image_history (image, state, reason, time) VALUES (?1, ?2, 'retry', ?3)",
+                params![image.id, state.as_str(), now],
+            )?;
+            Ok(())
+        })?;
+        self.find_image(&image.arn)
     }
 
     /// Removes an image from the records.

@@ -89,7 +89,8 @@ impl ImageState {
     }
 
     /// Whether an image in this state may get to another. What has ended stays ended; a finished image can be taken out of
-    /// use and back; the files of all can go.
+    /// use and back; the files of all can go. (An attempt that is taken up again is the work of
+    /// [`crate::store::Store::take_up_image`] alone.)
     pub const fn may_become(self, next: Self) -> bool {
         match next {
             Self::Deleted => !matches!(self, Self::Deleted),

@@ -13,8 +13,10 @@ use super::Session;
 use super::apply::key_and_perhaps_value;
 use super::build::How;
 use crate::bake::run_folder;
+use crate::documents::recipe_component::parse_age;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
+use crate::output::deliver::aside;
 use crate::store::{ImageFilter, ImageRecord, ImageState, Store};
 
 /// Arguments of `image`.
@@ -53,7 +55,8 @@ enum Verb {
         /// NAME/VERSION/BUILD, an ARN or a run's id
         image: String,
     },
-    /// Build an image that failed or was cancelled again, from exactly the same inputs
+    /// Go on with an image that failed or was cancelled, from exactly the same inputs: from its tests if its outputs were
+    /// made, else from the last component that succeeded
     Retry {
         /// NAME/VERSION/BUILD, an ARN or a run's id
         image: String,
@@ -146,21 +149,8 @@ fn filter(args: ListArgs) -> ImageFilter {
 
 /// `90s`, `36h`, `7d`, `2w`.
 pub(super) fn age(text: &str) -> Result<std::time::Duration, String> {
-    let expected = || "expected a number and s, m, h, d or w, such as 36h or 7d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(expected)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 7 * 86_400,
-        _ => return Err(expected()),
-    };
-    let number: u32 = text
-        .strip_suffix(unit)
-        .and_then(|number| number.parse().ok())
-        .ok_or_else(expected)?;
-    Ok(std::time::Duration::from_secs(u64::from(number) * seconds))
+    parse_age(text)
+        .ok_or_else(|| "expected a number and s, m, h, d or w, such as 36h or 7d".to_owned())
 }
 
 /// For removal an image must be named in full: the newest build of a name is not what somebody expects to lose.
@@ -198,6 +188,13 @@ fn remove(store: &Store, session: &Session, image: &ImageRecord) -> Result<()> {
                 format!("cannot remove {folder}")
             })?;
         }
+    }
+    // Outputs whose tests failed; the number in their name is this image's alone.
+    let untested = aside(&image.folder);
+    if Manifest::read(&untested).is_ok_and(|manifest| manifest.run == image.run) {
+        std::fs::remove_dir_all(&untested).or_failure(FailureKind::Environment, || {
+            format!("cannot remove {untested}")
+        })?;
     }
     store.forget_image(image)?;
     session.printer.line(format!("removed {}", image.id()));

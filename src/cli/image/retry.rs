@@ -5,19 +5,23 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
+use crate::bake::cache::Cache;
 use crate::bake::provisions::Provisions;
 use crate::bake::record::RecipeOrigin;
 use crate::bake::resolve::{self, Overrides, Pinned};
+use crate::bake::{Stage, run_folder};
 use crate::catalog;
 use crate::cli::Session;
 use crate::cli::build::{self, How};
 use crate::cli::prepare::Prepared;
 use crate::documents::{Body, Document, Kind};
 use crate::error::{Failure, Result};
+use crate::output::deliver::aside;
 use crate::store::{ImageInput, ImageRecord, ImageState, InputRole, Store};
 
-/// Builds an image again from the inputs on record, as the next build of its version. Layers that the failed build left
-/// are used, so that the work goes on after the last component that succeeded.
+/// Goes on where a build ended. If its outputs were made and a test failed, they are tested again, and the image keeps its
+/// number. Else it is built again from the inputs on record, as the next build of its version: layers that the failed build
+/// left are used, so that the work goes on after the last component that succeeded.
 ///
 /// # Errors
 /// [`crate::error::FailureKind::Config`] if the image did not fail, or an input is no longer there; else what the bake says.
@@ -34,6 +38,7 @@ pub async fn run(
             image.state
         )));
     }
+    let store = Arc::new(store);
     let inputs = store.inputs_of(image)?;
     let input = |role: InputRole| {
         inputs
@@ -70,7 +75,7 @@ pub async fn run(
     let overrides = Overrides {
         destination: (!own_place).then(|| image.folder.clone()),
         pinned: Some(inputs.iter().filter_map(pinned).collect()),
-        store: Some(Arc::new(store)),
+        store: Some(Arc::clone(&store)),
         ..Overrides::default()
     };
     let plan = resolve::plan(&document, body, &base, &overrides)?;
@@ -84,11 +89,51 @@ pub async fn run(
             digest: recipe.digest.clone().unwrap_or_default(),
         },
     };
+    if aside(&image.folder).is_dir() {
+        return test_again(store, session, image, prepared, how).await;
+    }
     session.printer.line(format!(
         "a new build from the inputs of {}; what its build left in the cache is used",
         image.id()
     ));
     build::execute(prepared, how, session).await
+}
+
+/// Tests the outputs of an image again that its build set aside, and delivers them.
+async fn test_again(
+    store: Arc<Store>,
+    session: &Session,
+    image: &ImageRecord,
+    prepared: Prepared,
+    how: &How,
+) -> Result<ExitCode> {
+    let home = &session.home;
+    // A guest that was kept for a look writes to a disk above these outputs.
+    for (folder, record) in run_folder::list(&home.runs()) {
+        if record.run == image.run {
+            run_folder::release(&folder, &record)?;
+        }
+    }
+    let Prepared {
+        plan, provisions, ..
+    } = prepared;
+    let host = build::host(&plan, how, session).await?;
+    let image = store.take_up_image(image, ImageState::Testing)?;
+    session
+        .printer
+        .line(format!("testing the outputs of {} again", image.id()));
+    let cache = Some(Cache::new(&home.cache()));
+    let what = (plan, provisions);
+    build::bake_image(
+        &store,
+        &image,
+        Stage::Test,
+        what,
+        (host, cache),
+        how,
+        session,
+    )
+    .await
 }
 
 fn pinned(input: &ImageInput) -> Option<Pinned> {
