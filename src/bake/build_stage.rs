@@ -17,7 +17,7 @@ use super::recorder::Recorder;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Event, LayerOutcome, StepKind};
 use crate::guest::seed::Purpose;
-use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name};
+use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name, host_start};
 use crate::machine::{Boot, DiskBus};
 use crate::output::qemu_img;
 
@@ -393,6 +393,7 @@ impl BuildStage<'_, '_> {
             inputs: made.inputs,
             beneath: made.beneath,
             created: jiff::Timestamp::now(),
+            host_start: host_start(),
             seconds,
             memory,
         };

@@ -147,13 +147,16 @@ impl Cache {
             let (inputs, key) = want.on(beneath);
             let reason = match want.policy {
                 CachePolicy::Never => "the recipe says not to keep it".into(),
+                CachePolicy::Again => {
+                    if self.shelf.is_being_made(&key) {
+                        busy = Some(key);
+                    }
+                    "it was asked to be made again".into()
+                }
                 policy => match self.shelf.find(&key, policy.max_age())? {
                     Lookup::Hit(layer) => {
                         found.push(*layer);
                         continue;
-                    }
-                    Lookup::Expired { .. } if policy == CachePolicy::Again => {
-                        "it was asked to be made again".into()
                     }
                     Lookup::Expired { age, allowed } => format!(
                         "expired: it is {} old, {} are allowed",
@@ -496,3 +499,7 @@ fn hours(duration: Duration) -> String {
         seconds => format!("{} h", seconds / 3600),
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -421,26 +421,8 @@ impl Story {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::planned as component;
     use super::*;
-
-    fn component(name: &str) -> PlannedComponent {
-        PlannedComponent {
-            name: name.into(),
-            version: None,
-            arn: None,
-            path: "x.yml".into(),
-            text: String::new(),
-            sha256: String::new(),
-            phases: vec!["build".into()],
-            parameters: Default::default(),
-            digest: String::new(),
-            build_digest: String::new(),
-            cache: Default::default(),
-            stored: Default::default(),
-            object_storage: false,
-            files: Vec::new(),
-        }
-    }
 
     #[test]
     fn a_failure_tells_component_step_and_output() {

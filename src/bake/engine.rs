@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::build_stage::{BuildStage, Stand};
-use super::cache::{Cache, SeenTests};
+use super::cache::{Cache, LAYER_LIMIT, SeenTests};
 use super::components;
 use super::copy_progress::CopyProgress;
 use super::instance::{Instances, OnError, Started};
@@ -23,6 +23,7 @@ use crate::events::{Event, Events, StepKind};
 use crate::guest::ladder::Rung;
 use crate::guest::seed::BAKE_USER;
 use crate::guest::{Guest, agent};
+use crate::layers::LONGEST_CHAIN;
 use crate::machine::{DiskBus, Host};
 use crate::output::OutputFormat;
 use crate::output::deliver::Staging;
@@ -122,6 +123,11 @@ pub async fn bake(
             options.on_error,
         ),
     };
+    if let Some(cache) = &options.cache {
+        // While the guest is at work; what is not done when the bake ends is left for the next one.
+        let shelf = cache.shelf().clone();
+        tokio::spawn(async move { shelf.flatten(LONGEST_CHAIN).await });
+    }
     let trouble = bake.instances.trouble();
     let result = tokio::select! {
         // A failure of the disk is the cause of others that follow from it.
@@ -147,6 +153,11 @@ pub async fn bake(
     };
     let failure = result.as_ref().err();
     bake.instances.finish(failure, &image).await;
+    if let Some(cache) = &options.cache
+        && let Err(failure) = cache.shelf().collect(LAYER_LIMIT, false)
+    {
+        recorder.events().warn(failure.chain());
+    }
     recorder.send(Event::BuildFinished {
         state: match failure {
             None => "AVAILABLE",

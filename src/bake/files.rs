@@ -196,8 +196,8 @@ fn pack(files: &[PlannedFile], out: impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::io::Read as _;
     use std::fs::Permissions;
+    use std::io::Read as _;
 
     fn tree() -> (tempfile::TempDir, Utf8PathBuf) {
         let dir = tempfile::tempdir().unwrap();

@@ -140,8 +140,7 @@ impl CachePolicy {
     pub const fn max_age(self) -> Option<Duration> {
         match self {
             Self::MaxAge(age) => Some(age),
-            Self::Again => Some(Duration::ZERO),
-            Self::Keep | Self::Never => None,
+            Self::Keep | Self::Again | Self::Never => None,
         }
     }
 }
@@ -183,4 +182,25 @@ impl BakePlan {
 /// A name as the service writes it in ARNs: lower case, spaces as dashes.
 pub fn normalise(name: &str) -> String {
     name.to_lowercase().replace(' ', "-")
+}
+
+/// A component with a build phase, for tests.
+#[cfg(test)]
+pub(super) fn planned(name: &str) -> PlannedComponent {
+    PlannedComponent {
+        name: name.into(),
+        version: None,
+        arn: None,
+        path: "x.yml".into(),
+        text: String::new(),
+        sha256: String::new(),
+        phases: vec!["build".into()],
+        parameters: BTreeMap::new(),
+        digest: String::new(),
+        build_digest: format!("build phase of {name}"),
+        cache: CachePolicy::Keep,
+        stored: BTreeSet::new(),
+        object_storage: false,
+        files: Vec::new(),
+    }
 }

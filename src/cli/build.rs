@@ -10,7 +10,7 @@ use super::Session;
 use super::plan::Forecast;
 use super::prepare::{Prepared, RecipeArgs};
 use crate::bake::attend::{TRACE, attend};
-use crate::bake::cache::{Cache, LAYER_LIMIT};
+use crate::bake::cache::Cache;
 use crate::bake::provisions::Provisions;
 use crate::bake::{self, BakePlan, OnError, Options, Stage, record, run_folder};
 use crate::error::{FailureKind, Result};
@@ -187,9 +187,6 @@ pub async fn bake_image(
         session.printer.line(format!(
             "as a trace for chrome://tracing or Perfetto: {trace}"
         ));
-    }
-    if let Some(cache) = &options.cache {
-        cache.shelf().collect(LAYER_LIMIT, false)?;
     }
     store.set_os(image, &baked?.manifest.os.pretty_name)?;
     Ok(ExitCode::SUCCESS)

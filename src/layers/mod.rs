@@ -4,8 +4,16 @@
 //! the digest of these inputs and of the layer beneath, so equal keys mean equal work. Beside the disk may lie the
 //! memory of the guest at that moment, from which a later bake resumes instead of booting.
 
+mod collect;
+mod flatten;
 mod key;
+mod layer;
+mod record;
 mod shelf;
 
+pub use collect::Collected;
+pub use flatten::LONGEST_CHAIN;
 pub use key::{Inputs, LayerId, LayerKey};
-pub use shelf::{Collected, Draft, Layer, Lookup, Memory, MemoryFit, Record, Shelf, backing_name};
+pub use layer::{Draft, Layer, backing_name, host_start};
+pub use record::{Memory, MemoryFit, Record};
+pub use shelf::{Lookup, Shelf};

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -94,6 +94,60 @@ pub async fn create_overlay_unopened(
         .await
         .map(drop)
         .map_err(|failure| failure.context(format!("cannot create {overlay}")))
+}
+
+/// The disks of a chain with their formats, from the one at the top to the one at the bottom.
+///
+/// # Errors
+/// [`FailureKind::Environment`] with qemu-img's words.
+pub async fn chain(disk: &Utf8Path) -> Result<Vec<(Utf8PathBuf, String)>> {
+    #[derive(Deserialize)]
+    struct Link {
+        filename: Utf8PathBuf,
+        format: String,
+    }
+    let arguments = [
+        "info",
+        "-U",
+        "--backing-chain",
+        "--output=json",
+        disk.as_str(),
+    ];
+    let output = run(&arguments)
+        .await
+        .map_err(|failure| failure.context(format!("cannot read the disk {disk}")))?;
+    let links: Vec<Link> = serde_json::from_slice(&output)
+        .or_failure(FailureKind::Internal, || {
+            "qemu-img info printed no JSON".into()
+        })?;
+    Ok(links
+        .into_iter()
+        .map(|link| (link.filename, link.format))
+        .collect())
+}
+
+/// Lets an overlay stand on a disk farther down in its chain: what lies between is copied into it. The disk at `overlay`
+/// must be nobody else's.
+///
+/// # Errors
+/// [`FailureKind::Environment`] with qemu-img's words.
+pub async fn rebase(overlay: &Utf8Path, onto: &(Utf8PathBuf, String)) -> Result<()> {
+    // Not `convert -B`: that copies only what the topmost overlay holds itself.
+    let (below, format) = onto;
+    let arguments = [
+        "rebase",
+        "-f",
+        "qcow2",
+        "-F",
+        format,
+        "-b",
+        below.as_str(),
+        overlay.as_str(),
+    ];
+    run(&arguments)
+        .await
+        .map(drop)
+        .map_err(|failure| failure.context(format!("cannot flatten {overlay}")))
 }
 
 async fn run(arguments: &[&str]) -> Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use tokio_util::sync::CancellationToken;
 
-use crate::bake::cache::{Cache, LAYER_LIMIT};
+use crate::bake::cache::Cache;
 use crate::bake::provisions::Provisions;
 use crate::bake::recorder::Ledger;
 use crate::bake::{self, BakePlan, Identity, OnError, Options};
@@ -86,9 +86,6 @@ impl Baker for LocalBaker {
             order.ledger,
         )
         .await;
-        if let Some(cache) = &options.cache {
-            cache.shelf().collect(LAYER_LIMIT, false)?;
-        }
         baked.map(|finished| finished.manifest.os.pretty_name)
     }
 }
