@@ -6,6 +6,7 @@ mod images;
 mod inputs;
 mod lifecycle;
 mod pipelines;
+mod quotas;
 mod resources;
 mod schema;
 mod settings;

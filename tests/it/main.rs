@@ -13,4 +13,5 @@ mod pipelines;
 mod setup;
 mod store;
 mod store_crashes;
+mod torture;
 mod trial;

@@ -261,16 +261,7 @@ fn out_of_range() {
 
     1 error
     "#);
-    insta::assert_snapshot!(recipe(&format!("components: [{}]", vec!["{path: a.yml}"; 21].join(", "))), @r#"
-    error[too-many]: `components` of the recipe has 21 items
-     --> d.yml:5:314
-      |
-    5 | ml}, {path: a.yml}, {path: a.yml}, {path: a.yml}, {path: a.yml}, {path: a.yml}, {path: a.yml}]
-      |                                                                                 ^^^^^^^^^^^^^
-      = expected: at most 20 items
-
-    1 error
-    "#);
+    insta::assert_snapshot!(recipe(&format!("components: [{}]", vec!["{path: a.yml}"; 21].join(", "))), @r#""#);
 }
 
 #[test]
