@@ -29,6 +29,7 @@ use crate::output::OutputFormat;
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
+use crate::packages::PackageCache;
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Options {
     pub test_timeout: Option<Duration>,
     /// Whether the list of packages is left out of the manifest (`enhancedImageMetadataEnabled: false`).
     pub without_packages: bool,
+    /// The package cache for the build guest, if it may have one.
+    pub packages: Option<Arc<PackageCache>>,
     /// Whether tests are taken as passed that passed before on the very same disk.
     pub reuse_tests: bool,
     /// Where to begin.
@@ -324,8 +327,17 @@ impl Bake<'_> {
             cache: self.options.cache.as_ref(),
             warm: self.options.warm,
             validate: true,
+            packages: self.options.packages.as_deref(),
         };
         let stand = stage.run().await?;
+        if let Some(summary) = self
+            .options
+            .packages
+            .as_ref()
+            .and_then(|packages| packages.summary())
+        {
+            recorder.events().note(summary);
+        }
         let guest = self.instances.guest()?;
         let (os, packages) = recorder
             .step(

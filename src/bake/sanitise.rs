@@ -159,7 +159,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
         id: "bake-settings",
         what: "settings that make the bake quicker",
         marker: None,
-        script: "rm -f /etc/dpkg/dpkg.cfg.d/zz-ovenbird-bake",
+        script: "rm -f /etc/dpkg/dpkg.cfg.d/zz-ovenbird-bake /etc/apt/apt.conf.d/zz-ovenbird-bake",
     },
     Rule {
         id: "bake-user",
