@@ -317,17 +317,21 @@ struct Part {
 }
 
 impl Part {
-    async fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+    /// Writes a chunk; `None` if that was the last one, or it failed. With the last chunk the file is kept at once: who
+    /// knows the length does not ask for the end.
+    async fn take(mut self, chunk: &[u8]) -> Option<Self> {
         self.seen += chunk.len() as u64;
-        self.file.write_all(chunk).await
+        self.file.write_all(chunk).await.ok()?;
+        if self.seen < self.kept.length {
+            return Some(self);
+        }
+        let _ = self.keep().await;
+        None
     }
 
     /// The record goes first and comes last: while it is away nobody reads the body.
     async fn keep(mut self) -> std::io::Result<()> {
         self.file.flush().await?;
-        if self.seen != self.kept.length {
-            return Err(std::io::Error::other("cut short"));
-        }
         let _ = std::fs::remove_file(&self.record);
         std::fs::rename(&self.path, &self.body)?;
         let part = self.body.with_extension("json.part");
@@ -352,20 +356,14 @@ fn keeping(answer: reqwest::Response, part: Option<Part>) -> Body {
             }
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    if let Some(writing) = &mut part
-                        && writing.write(&chunk).await.is_err()
-                    {
-                        // A full disk: the guest gets its file all the same.
-                        part = None;
-                    }
+                    // With a full disk the guest gets its file all the same.
+                    part = match part {
+                        Some(writing) => writing.take(&chunk).await,
+                        None => None,
+                    };
                     Some((Ok(Frame::data(chunk)), (answer, part, false)))
                 }
-                Ok(None) => {
-                    if let Some(part) = part {
-                        let _ = part.keep().await;
-                    }
-                    None
-                }
+                Ok(None) => None,
                 Err(error) => Some((Err(std::io::Error::other(error)), (answer, None, true))),
             }
         },

@@ -205,11 +205,23 @@ pub const MEMORY_FIELD: Field = Field::new(
 static SANITISE: Shape = Shape {
     name: "sanitise",
     what: "`sanitise`",
-    fields: &[Field::new(
-        "skip",
-        Type::List(&SHORT_TEXT, 0, ANY),
-        "Rules that are left out, by their ids.",
-    )],
+    fields: &[
+        Field::new(
+            "skip",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "Rules that are left out, by their ids.",
+        ),
+        Field::new(
+            "also",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "Optional rules that are applied, by their ids.",
+        ),
+        Field::new(
+            "allow",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "What may stay although it looks like a secret: RULE:PATH, or a path for all rules; * stands for any part of a name.",
+        ),
+    ],
     rules: &[],
 };
 
@@ -364,6 +376,10 @@ pub struct ImageRecipeLocal {
 pub struct Sanitise {
     /// Rules that are left out.
     pub skip: Vec<String>,
+    /// Optional rules that are applied.
+    pub also: Vec<String>,
+    /// What may stay although it looks like a secret.
+    pub allow: Vec<String>,
 }
 
 /// Checks what the tables cannot say.

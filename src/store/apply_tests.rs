@@ -487,9 +487,10 @@ fn quotas_hold() {
 #[test]
 fn quotas_of_what_is_in_a_document_go_both_ways() {
     let components = |count: usize| {
-        let list = vec!["- path: a.yml\n"; count].concat();
+        let list = vec!["- componentArn: hello/x.x.x\n"; count].concat();
+        let hello = component("hello", "1.0.0", "one");
         format!(
-            "kind: ImageRecipe\nname: wide\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n{list}"
+            "{hello}kind: ImageRecipe\nname: wide\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n{list}"
         )
     };
     let strict = Bench::new().refused(&components(21));

@@ -147,7 +147,23 @@ fn the_manifest_is_true(manifest: &Manifest, folder: &Utf8Path) {
         manifest.components[0].parameters["Greeting"],
         ["Hello from a baked image"]
     );
-    assert!(manifest.sanitised.iter().all(|rule| rule.done));
+    let (done, kept): (Vec<_>, Vec<_>) = manifest.sanitised.iter().partition(|rule| rule.done);
+    let ids = |rules: &[&ovenbird::output::manifest::SanitiseResult]| -> Vec<String> {
+        rules.iter().map(|rule| rule.id.clone()).collect()
+    };
+    assert_eq!(
+        ids(&kept),
+        [
+            "cron-spool",
+            "backup-files",
+            "ssh-folders",
+            "configuration-management"
+        ],
+        "only what is optional"
+    );
+    let unseen: Vec<_> = done.into_iter().filter(|rule| !rule.verified).collect();
+    assert_eq!(ids(&unseen), ["services", "swap"], "seen from outside");
+    assert_eq!(manifest.residue, []);
     let boots: Vec<_> = manifest
         .boots
         .iter()

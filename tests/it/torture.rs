@@ -10,6 +10,15 @@ use crate::setup::{self, Ran, Setup, qemu_processes, wait_for};
 
 const STEPS: [&str; 3] = ["one", "two", "three"];
 
+const KILLED_IN: [&str; 6] = [
+    "LaunchBuildInstance",
+    "ApplyBuildComponents",
+    "ApplyBuildComponents",
+    "RunSanitizeScript",
+    "CreateOutputImage",
+    "Distribute",
+];
+
 fn component(setup: &Setup, name: &str, mark: &str) {
     setup.file(
         &format!("{name}.yml"),
@@ -60,33 +69,31 @@ fn guest_thirty_bakes_are_killed_at_random_moments() {
     let shelf = setup.home().join("cache/layers");
     let mut random = rand::rng();
     let mut moments = std::collections::BTreeMap::<String, u32>::new();
-    let mut longest = Duration::from_secs(90);
     for number in 0..30 {
-        // Now the whole, now only the end; what was left by the one before stays.
-        match number % 6 {
-            0 => {
-                let _ = std::fs::remove_dir_all(&shelf);
-                longest = Duration::from_secs(90);
-            }
-            _ => longest = longest.min(Duration::from_secs(45)),
+        // Now and then the whole; else what was left by the one before stays.
+        if number % 10 == 0 {
+            let _ = std::fs::remove_dir_all(&shelf);
         }
         for name in STEPS {
             let mark = if name == STEPS[number % 3] { number } else { 0 };
             component(&setup, name, &mark.to_string());
         }
+        let events = setup.path().join("events");
         let mut child = setup
             .ovenbird(&["build", "r.yml", "--json"])
-            .stdout(Stdio::from(
-                std::fs::File::create(setup.path().join("events")).unwrap(),
-            ))
+            .stdout(Stdio::from(std::fs::File::create(&events).unwrap()))
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let delay = longest.mul_f64(random.random::<f64>());
+        // A moment within one of the steps, so that a busy machine does not put all of them into the first.
+        let step = KILLED_IN[random.random_range(0..KILLED_IN.len())];
+        let started = format!("\"type\":\"stepStarted\",\"step\":\"{step}\"");
         let start = Instant::now();
-        while start.elapsed() < delay && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(5));
+        let has_started = || std::fs::read_to_string(&events).unwrap().contains(&started);
+        while child.try_wait().unwrap().is_none() && !has_started() {
+            std::thread::sleep(Duration::from_millis(20));
         }
+        std::thread::sleep(Duration::from_secs(6).mul_f64(random.random::<f64>()));
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for("the orphan's end", Duration::from_secs(10), || {
@@ -94,7 +101,7 @@ fn guest_thirty_bakes_are_killed_at_random_moments() {
                 .is_empty()
                 .then_some(())
         });
-        let events = std::fs::read_to_string(setup.path().join("events")).unwrap();
+        let events = std::fs::read_to_string(&events).unwrap();
         let last = events
             .lines()
             .rev()
