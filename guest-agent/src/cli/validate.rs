@@ -33,7 +33,7 @@ pub struct ValidateArguments {
 }
 
 /// Validates every document and prints all problems.
-pub fn run(arguments: ValidateArguments) -> u8 {
+pub fn run(arguments: ValidateArguments) -> i32 {
     let documents = split_list(&arguments.documents);
     if documents.is_empty() {
         complain("--documents names no document");
