@@ -14,7 +14,7 @@ use ovenbird_disk::table::{PartitionTable, Scheme};
 use ovenbird_disk::{DiskReader, Extents, Format, Image, Window, resize};
 use serde_json::json;
 
-use super::convert::{Bar, Size, failed, open_disk, until_interrupted};
+use super::convert::{Bar, Size, failed, open_disk, open_options, until_interrupted};
 use super::printer::Printer;
 use crate::error::{Failure, FailureKind, Result};
 
