@@ -38,6 +38,7 @@ bench: setup-bench build ## Run the benchmarks, rivals side by side
 	$(OVENBIRD) base build debian-12 --if-missing
 	OVENBIRD=$(OVENBIRD) benches/bake-vs-packer.sh
 	$(CARGO) run --release --quiet --example store-scale -- $(OVENBIRD)
+	benches/agent.sh
 	benches/disk.sh "$$($(OVENBIRD) base show debian-12 --json | jq -r '.folder + "/" + .disk')"
 
 lint: ## Check format, lints, documentation and dependencies

@@ -1,7 +1,7 @@
-//! Every message with which a module can fail is asserted somewhere, or it says here why it cannot be.
+//! Every message with which a module or a run can fail is asserted somewhere, or it says here why it cannot be.
 //!
-//! The list is compared with the messages that stand in the modules' sources: one without a line here fails, and so does a
-//! line whose test is gone.
+//! The list is compared with the messages that stand in the sources: one without a line here fails, and so does a line
+//! whose test is gone.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,11 @@ const ASSERTED: &[(&str, &str, &str)] = &[
         "failures.case",
     ),
     ("into itself", "into itself", "folders.case"),
+    (
+        "`{text}`, is not {wanted}",
+        "is not a number of 32 bits",
+        "windows/registry.rs",
+    ),
     ("there is no user `", "there is no user `", "files.case"),
     ("there is no group `", "there is no group `", "folders.case"),
     (
@@ -181,7 +186,7 @@ const ASSERTED: &[(&str, &str, &str)] = &[
         "is not the name of a property",
         "windows/installer.rs",
     ),
-    ("` is not a path", "` is not a path", "windows/installer.rs"),
+    ("` is not a path", "is not a path", "windows/installer.rs"),
     (
         "has no signature",
         "has no signature",
@@ -205,15 +210,63 @@ const ASSERTED: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The same, of the errors of a run as a whole.
+const ERRORS_ASSERTED: &[(&str, &str, &str)] = &[
+    (
+        "cannot read {path}: {reason}",
+        "cannot read gone.json",
+        "orders.rs",
+    ),
+    (
+        "is not a configuration",
+        "is not a configuration",
+        "orders.rs",
+    ),
+    ("use one of the two", "use one of the two", "resume.rs"),
+    ("expected name=value", "expected name=value", "resume.rs"),
+    (
+        "no documents are given",
+        "no documents are given",
+        "resume.rs",
+    ),
+    (
+        "cannot use the state in",
+        "cannot use the state in",
+        "orders.rs",
+    ),
+    (
+        "is not the state of a run",
+        "is not the state of a run",
+        "orders.rs",
+    ),
+    (
+        "cannot use the log folder",
+        "cannot use the log folder",
+        "orders.rs",
+    ),
+    (
+        "ended by signal {0}",
+        "ended by signal 15; started again with the same state directory",
+        "orders.rs",
+    ),
+    (
+        "cannot read the document",
+        "cannot read the document",
+        "semantics.case",
+    ),
+    ("is not valid: {first}", "is not valid", "semantics.case"),
+    (
+        "document {path}: {reason}",
+        "is not one of",
+        "references.case",
+    ),
+];
+
 /// A part of the message, and why no test can see it.
 const NEVER_SEEN: &[(&str, &str)] = &[
     (
         ": the server sent {received} of {length} bytes",
         "the HTTP client notices before",
-    ),
-    (
-        "the value of {name}, `{text}`, is not {wanted}",
-        "the unit tests ask only whether such a value is refused",
     ),
     (
         "the list of objects is absurdly long",
@@ -258,10 +311,10 @@ const NEVER_SEEN: &[(&str, &str)] = &[
     ("cannot write {} of {}: {}", "only on Windows"),
 ];
 
-/// The texts of all failures in the sources of the modules.
-fn messages() -> BTreeSet<String> {
+/// The texts that follow a mark in the sources below a folder.
+fn messages(folder: &str, mark: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![source("src/modules")];
+    let mut folders = vec![source(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("sources") {
             let path = entry.expect("entry").path();
@@ -271,7 +324,7 @@ fn messages() -> BTreeSet<String> {
             }
             let text = std::fs::read_to_string(&path).expect("a source");
             let code = text.split("#[cfg(test)]\nmod tests").next().expect("code");
-            for part in code.split("Failure::new(").skip(1) {
+            for part in code.split(mark).skip(1) {
                 let part = part.trim_start();
                 let part = part.strip_prefix("format!(").unwrap_or(part).trim_start();
                 if let Some(literal) = part.strip_prefix('"') {
@@ -289,13 +342,28 @@ fn source(path: &str) -> PathBuf {
 
 #[test]
 fn every_message_of_a_module_is_asserted() {
-    let messages = messages();
+    let messages = messages("src/modules", "Failure::new(");
     assert!(messages.len() > 50, "only {} messages", messages.len());
+    compare(&messages, ASSERTED, NEVER_SEEN);
+}
+
+#[test]
+fn every_error_of_a_run_is_asserted() {
+    let messages = messages("src", "#[error(");
+    assert!(messages.len() > 10, "only {} messages", messages.len());
+    compare(&messages, ERRORS_ASSERTED, &[]);
+}
+
+fn compare(
+    messages: &BTreeSet<String>,
+    asserted: &[(&str, &str, &str)],
+    never_seen: &[(&str, &str)],
+) {
     let parts = || {
-        let asserted = ASSERTED.iter().map(|(part, _, _)| *part);
-        asserted.chain(NEVER_SEEN.iter().map(|(part, _)| *part))
+        let asserted = asserted.iter().map(|(part, _, _)| *part);
+        asserted.chain(never_seen.iter().map(|(part, _)| *part))
     };
-    for message in &messages {
+    for message in messages {
         assert!(
             parts().any(|part| message.contains(part)),
             "no test asserts `{message}`"
@@ -304,13 +372,13 @@ fn every_message_of_a_module_is_asserted() {
     for part in parts() {
         assert!(
             messages.iter().any(|message| message.contains(part)),
-            "no module says `{part}`"
+            "no source says `{part}`"
         );
     }
-    for (part, asserted, file) in ASSERTED {
+    for (part, asserted, file) in asserted {
         let text = test_text(file);
         assert!(
-            text.contains(asserted),
+            text.contains(asserted.trim()),
             "{file} does not assert `{asserted}` of `{part}`"
         );
     }

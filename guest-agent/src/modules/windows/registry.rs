@@ -216,55 +216,81 @@ mod tests {
             (r"HKXX:\a", None),
             (r"HKEY_LOCAL_MACHINEX\a", None),
         ] {
-            let found = key(path).ok();
-            let wanted = wanted.map(|(hive, key)| (hive, key.to_owned()));
-            assert_eq!(found, wanted, "{path}");
+            match (key(path), wanted) {
+                (Ok((hive, key)), Some(wanted)) => assert_eq!((hive, key.as_str()), wanted),
+                (Err(failure), None) => {
+                    assert!(message(failure).contains("is not a key of the registry"));
+                }
+                (found, _) => panic!("{path}: {found:?}"),
+            }
+        }
+    }
+
+    fn message(failure: Failure) -> String {
+        match failure {
+            Failure::Failed { message, .. } => message,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn values() {
         for (kind, value, wanted) in [
-            ("SZ", json!("a"), Some(Data::Text("a".into()))),
-            ("SZ", json!(5), Some(Data::Text("5".into()))),
+            ("SZ", json!("a"), Ok(Data::Text("a".into()))),
+            ("SZ", json!(5), Ok(Data::Text("5".into()))),
             (
                 "EXPAND_SZ",
                 json!("%TEMP%"),
-                Some(Data::ExpandText("%TEMP%".into())),
+                Ok(Data::ExpandText("%TEMP%".into())),
             ),
             (
                 "MULTI_SZ",
                 json!(["a", "b"]),
-                Some(Data::Texts(vec!["a".into(), "b".into()])),
+                Ok(Data::Texts(vec!["a".into(), "b".into()])),
             ),
-            ("MULTI_SZ", json!("a"), None),
-            ("MULTI_SZ", json!([["a"]]), None),
-            ("SZ", json!(["a"]), None),
-            ("DWORD", json!("4294967295"), Some(Data::Dword(u32::MAX))),
-            ("DWORD", json!("0x10"), Some(Data::Dword(16))),
-            ("DWORD", json!("4294967296"), None),
-            ("DWORD", json!("-1"), None),
+            ("MULTI_SZ", json!("a"), Err("is not a list")),
+            ("MULTI_SZ", json!([["a"]]), Err("is not a list of texts")),
+            ("SZ", json!(["a"]), Err("is neither a text nor a number")),
+            ("DWORD", json!("4294967295"), Ok(Data::Dword(u32::MAX))),
+            ("DWORD", json!("0x10"), Ok(Data::Dword(16))),
             (
-                "QWORD",
-                json!(4_294_967_296_u64),
-                Some(Data::Qword(1 << 32)),
+                "DWORD",
+                json!("4294967296"),
+                Err("is not a number of 32 bits"),
             ),
-            ("QWORD", json!("x"), None),
+            ("DWORD", json!("-1"), Err("is not a number of 32 bits")),
+            ("QWORD", json!(4_294_967_296_u64), Ok(Data::Qword(1 << 32))),
+            ("QWORD", json!("x"), Err("is not a number of 64 bits")),
             (
                 "BINARY",
                 json!("de,AD be ef"),
-                Some(Data::Binary(vec![0xde, 0xad, 0xbe, 0xef])),
+                Ok(Data::Binary(vec![0xde, 0xad, 0xbe, 0xef])),
             ),
-            ("BINARY", json!("abc"), None),
-            ("BINARY", json!("zz"), None),
-            ("BINARY", json!(""), Some(Data::Binary(Vec::new()))),
+            (
+                "BINARY",
+                json!("abc"),
+                Err("is not an even number of hexadecimal digits"),
+            ),
+            (
+                "BINARY",
+                json!("zz"),
+                Err("is not an even number of hexadecimal digits"),
+            ),
+            ("BINARY", json!(""), Ok(Data::Binary(Vec::new()))),
         ] {
             let entry: Entry = serde_json::from_value(
                 json!({"path": r"HKLM:\x", "name": "n", "value": value, "type": kind}),
             )
             .expect("an entry");
             assert_eq!(entry.path, r"HKLM:\x");
-            assert_eq!(data(&entry).ok(), wanted, "{kind} {value}");
+            match (data(&entry), wanted) {
+                (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{kind} {value}"),
+                (Err(failure), Err(wanted)) => {
+                    let found = message(failure);
+                    assert!(found.ends_with(wanted), "{kind} {value}: {found}");
+                }
+                (found, _) => panic!("{kind} {value}: {found:?}"),
+            }
         }
     }
 }
