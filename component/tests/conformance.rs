@@ -278,6 +278,65 @@ fn every_field_stands_in_a_good_document_and_in_a_bad_one() {
     assert!(missing.is_empty(), "in no bad document: {missing:?}");
 }
 
+/// Problems that an editor has to see as well. Others need to know more than a schema can: platforms, names, places.
+const SEEN_BY_EDITORS: [Code; 14] = [
+    Code::UnknownKey,
+    Code::MissingKey,
+    Code::SchemaVersion,
+    Code::UnknownAction,
+    Code::UnknownInput,
+    Code::MissingInput,
+    Code::UnknownOperator,
+    Code::MissingOperator,
+    Code::SeveralOperators,
+    Code::MissingOperand,
+    Code::SurplusOperand,
+    Code::WrongArity,
+    Code::BothLoops,
+    Code::FlatParameter,
+];
+
+#[test]
+fn the_schema_takes_good_documents_and_no_others() {
+    let schema = ovenbird_component::schema::document();
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let (mut good, mut refused) = (0, BTreeSet::new());
+    for (file, case) in all_cases() {
+        let source = Source::new("case.yml", case.document.as_str());
+        let (Some(node), _) = parse_one(&source) else {
+            continue;
+        };
+        let found = validate_source(&source, &case.options).diagnostics;
+        let json = node.to_json();
+        if !found.has_errors() {
+            let problem = validator
+                .validate(&json)
+                .err()
+                .map(|problem| problem.to_string());
+            assert_eq!(problem, None, "{} in {file}", case.name);
+            good += 1;
+            continue;
+        }
+        let codes: BTreeSet<Code> = found
+            .iter()
+            .filter_map(|item| Code::from_word(&item.code))
+            .filter(|code| SEEN_BY_EDITORS.contains(code))
+            // A reference to an input that is not there is no matter of form.
+            .filter(|code| *code != Code::UnknownInput || file == "inputs.case")
+            .collect();
+        if !codes.is_empty() {
+            assert!(
+                !validator.is_valid(&json),
+                "{} in {file}: {codes:?}",
+                case.name
+            );
+            refused.extend(codes);
+        }
+    }
+    assert!(good > 15, "only {good} good documents");
+    assert_eq!(refused.len(), SEEN_BY_EDITORS.len(), "{refused:?}");
+}
+
 #[test]
 fn every_module_is_refused_where_it_does_not_work() {
     for spec in ACTIONS {

@@ -21,7 +21,9 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         return None;
     }
     let found = |path: PathBuf| {
-        [path.clone(), path.with_added_extension("exe")]
+        let mut longer = path.clone().into_os_string();
+        longer.push(".exe");
+        [path, longer.into()]
             .into_iter()
             .find(|path| path.is_file())
     };
