@@ -79,6 +79,7 @@ fn the_events_tell_the_story(stream: &str) {
             "InventoryCollection",
             "RunSanitizeScript",
             "TerminateBuildInstance",
+            "InspectDisk",
             "CreateOutputImage",
             "LaunchTestInstance",
             "ApplyTestComponents",

@@ -73,10 +73,14 @@ impl Rule {
 pub const RULES: [Rule; 28] = [
     rule(
         "services",
-        "running services, stopped so that they write nothing after their files are cleaned",
+        "running services, stopped so that they write nothing after their files are cleaned; cloud-init, which is waited for",
         // What carries our own session, the system bus and the journal stays until the end.
         r#"
 if command -v systemctl >/dev/null 2>&1; then
+  # After a reboot we are let in before cloud-init is through, and it would write again what is removed below.
+  n=0
+  while [ $n -lt 600 ] && systemctl list-jobs --no-legend 2>/dev/null | grep -q ' cloud-'; do n=$((n + 1)); sleep 0.2; done
+  if [ $n -ge 600 ]; then systemctl stop cloud-final.service cloud-config.service >/dev/null 2>&1; fi
   # It writes the time to a file now and then.
   systemctl stop systemd-timesyncd.service >/dev/null 2>&1
   systemctl list-units --type=service --state=running --plain --no-legend 2>/dev/null | while read -r unit _; do
@@ -452,3 +456,25 @@ true"#,
     )
     .kept_by("skip_cleanup_machine_id"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_table() {
+        let page = include_str!("../../../docs/trust.md");
+        let (_, rest) = page.split_once("<!-- rules -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- end of rules -->").unwrap();
+        let mut wanted = "| rule | what goes | kept by |\n|---|---|---|\n".to_owned();
+        for rule in &RULES {
+            let kept = match rule.marker {
+                Some(marker) => format!("`{marker}`"),
+                None if rule.optional => "applied only if asked for".into(),
+                None => String::new(),
+            };
+            wanted += &format!("| `{}` | {} | {kept} |\n", rule.id, rule.what);
+        }
+        assert_eq!(table, wanted);
+    }
+}
