@@ -24,7 +24,7 @@ use crate::error::{Failure, FailureKind, Result};
 pub struct Args {
     /// The disk to read: raw, qcow2 with its backing files, VMDK, VHD or VHDX
     input: Utf8PathBuf,
-    /// The file to write, or `-` for standard output (raw, vmdk, vhd-fixed)
+    /// The file to write, or `-` for standard output (any disk format)
     output: Utf8PathBuf,
     /// What to write; found from the output's ending when not given
     #[arg(long, short, value_enum)]
