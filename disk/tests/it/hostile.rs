@@ -393,7 +393,7 @@ fn overlapping_tables_end_in_an_answer() {
     for block in [0u32, 1, 3] {
         let table = block.to_be_bytes().repeat(2);
         let answer = answer(&vhd, &[(0x600, table)]);
-        assert_ne!(answer.ok(), Some(sound.clone()), "block at sector {block}");
+        assert_ne!(answer.ok(), Some(sound), "block at sector {block}");
     }
     assert!(begin.elapsed() < Duration::from_secs(60));
 }
