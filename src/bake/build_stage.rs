@@ -300,7 +300,8 @@ impl BuildStage<'_, '_> {
         let (plan, recorder, provisions) = (self.plan, self.recorder, self.provisions);
         let step = StepKind::ApplyBuildComponents;
         let all = plan.components.len();
-        let kept = all.saturating_sub(making.len());
+        let built = plan.components.iter().filter(|one| one.has_phase("build"));
+        let kept = built.count().saturating_sub(making.len());
         let detail = match kept {
             0 => count(all, "component"),
             kept => format!("{}, {kept} kept from before", count(all, "component")),
