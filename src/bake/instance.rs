@@ -14,11 +14,12 @@ use crate::events::{Event, MachineStart};
 use crate::guest::keys::BakeKeys;
 use crate::guest::ladder::{Climb, Rung, console_excerpt};
 use crate::guest::seed::{Purpose, Seed};
-use crate::guest::{Guest, GuestSpec, Trouble};
+use crate::guest::{Guest, GuestSpec, SavedGuest, Trouble};
 use crate::layers::{Memory, MemoryFit};
 use crate::machine::accel;
 use crate::machine::args::LAYOUT;
 use crate::machine::firmware::find_uefi;
+use crate::machine::memory::StateFiles;
 use crate::machine::{
     Accelerator, Arch, Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network,
     OnReboot,
@@ -60,8 +61,8 @@ pub struct Resume<'a> {
     pub firmware: Firmware,
     /// Where its kernel came from.
     pub boot: Boot,
-    /// The file of its memory.
-    pub file: &'a Utf8Path,
+    /// Where its state lies.
+    pub files: &'a StateFiles,
     /// What is known of it.
     pub memory: &'a Memory,
     /// Its firmware's variable store, if it has one.
@@ -229,7 +230,12 @@ impl<'a> Instances<'a> {
         recorder.send(Event::MachineStarted {
             how: MachineStart::Resume,
         });
-        let guest = Guest::resume(&self.host.qemu, spec, resume.file, &saved, |climb| {
+        let saved = SavedGuest {
+            files: resume.files,
+            digest: &resume.memory.digest,
+            keys: &saved,
+        };
+        let guest = Guest::resume(&self.host.qemu, spec, &saved, |climb| {
             tell(recorder, climb);
         })
         .await?;
@@ -423,6 +429,7 @@ impl<'a> Instances<'a> {
             keys,
             folder,
             survive: self.on_error == OnError::Keep,
+            saveable: launch.purpose == Purpose::Build,
             trouble: self.trouble.clone(),
         })
     }

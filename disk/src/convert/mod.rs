@@ -131,8 +131,8 @@ pub fn convert_many(
     Ok(finished)
 }
 
-/// Writes a disk into a file that is open, as a sparse raw one.
-pub(crate) fn write_raw(
+/// Writes a disk into an empty file that is open, as a sparse raw one.
+pub fn fill(
     reader: &dyn DiskReader,
     file: &File,
     options: &ConvertOptions,
