@@ -10,7 +10,7 @@ use super::cache::{self, Cache, Walk, Wanted};
 use super::components::{self, Order};
 use super::engine::{bootstrap, count};
 use super::files;
-use super::instance::{Instances, Launch, Resume, Started};
+use super::instance::{BUILD_HOST, Instances, Launch, Resume, Started};
 use super::plan::BakePlan;
 use super::provisions::Provisions;
 use super::recorder::Recorder;
@@ -226,6 +226,7 @@ impl BuildStage<'_, '_> {
         let launch = Launch {
             disk,
             purpose: Purpose::Build,
+            hostname: BUILD_HOST,
             firmware: self.plan.machine.firmware,
             bus: DiskBus::Virtio,
             boot,
@@ -398,7 +399,10 @@ impl BuildStage<'_, '_> {
         let below = backing_name(&overlay, &disk);
         qemu_img::create_overlay_unopened(&overlay, &below, size).await?;
         // After the last component nothing follows that a resume would save. Memory that may hold secrets stays memory.
-        let wants_memory = self.warm && next.is_some() && !self.provisions.has_secrets();
+        let wants_memory = self.warm
+            && next.is_some()
+            && !self.provisions.has_secrets()
+            && draft.has_room_for_memory(self.plan.machine.memory_mib);
         let fit = self.instances.memory_fit(self.plan.machine.firmware);
         let guest = self.instances.guest()?;
         let state = wants_memory.then(|| draft.state());

@@ -286,6 +286,7 @@ impl Bake<'_> {
             instances: &mut self.instances,
             logs: self.identity.logs.join("test"),
             build: self.identity.build,
+            first: None,
         };
         let boots = match self.options.test_timeout {
             None => stage.run(folder).await?,
@@ -583,6 +584,7 @@ pub(super) fn evidence(
         qemu: started.qemu.clone(),
         resumed: started.resumed,
         seconds: started.seconds,
+        differs: Vec::new(),
     }
 }
 

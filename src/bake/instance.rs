@@ -37,6 +37,11 @@ pub enum OnError {
     Shell,
 }
 
+/// What a build guest is called.
+pub const BUILD_HOST: &str = "ovenbird-build";
+/// What a test guest is called.
+pub const TEST_HOST: &str = "ovenbird-test";
+
 /// A boot that is wanted.
 #[derive(Debug, Clone)]
 pub struct Launch<'a> {
@@ -44,6 +49,8 @@ pub struct Launch<'a> {
     pub disk: &'a Utf8Path,
     /// What the guest is for.
     pub purpose: Purpose,
+    /// What it is called.
+    pub hostname: &'a str,
     /// How it boots.
     pub firmware: Firmware,
     /// The disk's controller.
@@ -215,6 +222,7 @@ impl<'a> Instances<'a> {
         let launch = Launch {
             disk: resume.disk,
             purpose: Purpose::Build,
+            hostname: BUILD_HOST,
             firmware: resume.firmware,
             bus: DiskBus::Virtio,
             boot: resume.boot,
@@ -383,10 +391,7 @@ impl<'a> Instances<'a> {
 
     fn spec(&self, launch: &Launch<'_>, instance: String) -> Result<GuestSpec> {
         let keys = BakeKeys::generate()?;
-        let hostname = match launch.purpose {
-            Purpose::Build => "ovenbird-build",
-            Purpose::Test => "ovenbird-test",
-        };
+        let hostname = launch.hostname;
         let folder = self
             .run
             .path()

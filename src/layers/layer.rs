@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::statvfs::statvfs;
 
 use super::key::LayerId;
 use super::record::{Memory, Record};
@@ -119,6 +120,14 @@ impl Draft {
             devices: self.folder.join(DEVICES),
             memory: self.folder.join(MEMORY),
         }
+    }
+
+    /// Whether there is room for the memory of a guest with so many MiB, and as much again: the bake itself comes first.
+    pub fn has_room_for_memory(&self, mib: u32) -> bool {
+        statvfs(self.folder.as_std_path()).is_ok_and(|disk| {
+            let free = u128::from(disk.blocks_available()) * u128::from(disk.fragment_size());
+            free >> 20 >= 2 * u128::from(mib)
+        })
     }
 
     /// Takes away what was written of a state that can't be saved.
