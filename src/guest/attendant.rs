@@ -26,13 +26,14 @@ impl Attendant {
         }
     }
 
-    /// Runs a command to its end. Dropped before, the process is of no use any more.
+    /// Runs a command to its end; returns its exit status, and whether all of its input was sent. If it was not, or if this
+    /// is dropped before its end, the process is of no use any more.
     pub(super) async fn run(
         &mut self,
         command: &str,
         mut stdin: impl AsyncRead + Unpin,
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
-    ) -> Result<Option<u32>, SshError> {
+    ) -> Result<(u32, bool), SshError> {
         self.begin(command).await?;
         let mut writer = self.channel.make_writer();
         let feed = async move {
@@ -53,13 +54,17 @@ impl Attendant {
                 match self.hear().await? {
                     Heard::Stdout(bytes) => sink(Chunk::Stdout(&bytes))?,
                     Heard::Stderr(bytes) => sink(Chunk::Stderr(&bytes))?,
-                    Heard::Exit(status) => return Ok(Some(status)),
+                    Heard::Exit(status) => return Ok(status),
                     Heard::End => return Err(SshError::Broken(russh::Error::Disconnect)),
                 }
             }
         };
-        let ((), status) = tokio::join!(feed, hear);
-        status
+        tokio::pin!(feed, hear);
+        tokio::select! {
+            biased;
+            () = &mut feed => hear.await.map(|status| (status, true)),
+            status = &mut hear => status.map(|status| (status, false)),
+        }
     }
 
     /// Starts a command and leaves its input open.

@@ -2,6 +2,8 @@
 
 pub mod agent;
 mod attendant;
+#[cfg(test)]
+mod hostile_tests;
 pub mod keys;
 pub mod ladder;
 pub mod refresh;

@@ -340,9 +340,11 @@ impl Session {
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
         if let Some(mut attendant) = self.take_attendant() {
-            let status = attendant.run(command, stdin, sink).await?;
-            self.give_back(attendant);
-            return Ok(status);
+            let (status, at_rest) = attendant.run(command, stdin, sink).await?;
+            if at_rest {
+                self.give_back(attendant);
+            }
+            return Ok(Some(status));
         }
         let mut channel = self.execute(&as_root(command)).await?;
         // The window lets the server stop us; so feeding and reading have to go on side by side.
@@ -354,8 +356,8 @@ impl Session {
             let _ = tokio::io::copy(&mut stdin, &mut writer).await;
             let _ = writer.shutdown().await;
         };
-        let mut status = None;
         let read = async {
+            let mut status = None;
             while let Some(message) = channel.wait().await {
                 match message {
                     ChannelMsg::Data { data } => sink(Chunk::Stdout(&data))?,
@@ -365,10 +367,14 @@ impl Session {
                     _ => {}
                 }
             }
-            Ok(())
+            Ok::<_, SshError>(status)
         };
-        let ((), result) = tokio::join!(feed, read);
-        result?;
+        tokio::pin!(feed, read);
+        // A command that has ended takes no more input, and its server no longer says that there is room for it.
+        let status = tokio::select! {
+            status = &mut read => status?,
+            () = &mut feed => read.await?,
+        };
         if status.is_none() && self.handle.is_closed() {
             return Err(SshError::Broken(russh::Error::Disconnect));
         }
