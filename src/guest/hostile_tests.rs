@@ -113,8 +113,13 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn endless_output_is_cut_at_its_limit() {
     let session = session(Answer::Forever(vec![b'x'; 32 * 1024])).await;
-    let error = soon(session.run("cat log", &[], 1 << 20)).await.unwrap_err();
-    assert!(matches!(error, SshError::TooMuch { limit } if limit == 1 << 20), "{error}");
+    let error = soon(session.run("cat log", &[], 1 << 20))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SshError::TooMuch { limit } if limit == 1 << 20),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -123,7 +128,10 @@ async fn an_endless_line_is_no_event_and_takes_no_memory() {
     bytes.extend_from_slice(b"\n{\"v\":1}\nhello\n");
     let session = session(Answer::Once(bytes, 0)).await;
     let mut told = Vec::new();
-    let exit = soon(agent::run(&session, &["run"], &[], |event| told.push(event))).await;
+    let exit = soon(agent::run(&session, &["run"], &[], |event| {
+        told.push(event)
+    }))
+    .await;
     assert_eq!(exit.unwrap(), AgentExit::Success);
     let messages: Vec<&str> = told
         .iter()
@@ -132,7 +140,11 @@ async fn an_endless_line_is_no_event_and_takes_no_memory() {
             other => panic!("{other:?} was never sent"),
         })
         .collect();
-    assert_eq!(messages.len(), 3, "the long one, the unknown one, the greeting");
+    assert_eq!(
+        messages.len(),
+        3,
+        "the long one, the unknown one, the greeting"
+    );
     assert!(messages.iter().all(|message| message.len() < 4096));
     assert!(messages[0].starts_with("not an event: {{{"));
 }
@@ -141,11 +153,23 @@ async fn an_endless_line_is_no_event_and_takes_no_memory() {
 async fn an_agent_that_is_none_is_refused() {
     let other = session(Answer::Once(b"0000000000000000  -\n".to_vec(), 1)).await;
     let failure = soon(agent::deploy(&other)).await.unwrap_err();
-    assert!(failure.chain().contains("cannot copy /var/lib/ovenbird/agent"), "{}", failure.chain());
+    assert!(
+        failure
+            .chain()
+            .contains("cannot copy /var/lib/ovenbird/agent"),
+        "{}",
+        failure.chain()
+    );
     // It says that all went well, and sends what no agent sends.
     let liar = session(Answer::Once(b"ovenbird-agent 9\n".to_vec(), 0)).await;
     let failure = soon(agent::deploy(&liar)).await.unwrap_err();
-    assert!(failure.chain().contains("the agent does not run in this guest"), "{}", failure.chain());
+    assert!(
+        failure
+            .chain()
+            .contains("the agent does not run in this guest"),
+        "{}",
+        failure.chain()
+    );
 }
 
 #[tokio::test]
@@ -175,6 +199,12 @@ async fn a_freeze_that_says_nonsense_fails() {
     for nonsense in [b"melted\n".to_vec(), vec![b'f'; 1 << 20]] {
         let session = session(Answer::Forever(nonsense)).await;
         let failure = soon(refresh::freeze(&session)).await.err().unwrap();
-        assert!(failure.chain().contains("cannot freeze the guest's filesystems"), "{}", failure.chain());
+        assert!(
+            failure
+                .chain()
+                .contains("cannot freeze the guest's filesystems"),
+            "{}",
+            failure.chain()
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::console::ConsoleTail;
 use crate::machine::memory::{self, Saved, StateFiles};
 use crate::machine::ram::Ram;
-use crate::machine::{Boot, Disk, DiskBus, Machine, MachineSpec, Manner, Qemu};
+use crate::machine::{Boot, Disk, DiskBus, Exit, Machine, MachineSpec, Manner, Qemu};
 
 /// How to bring a guest up.
 #[derive(Debug)]
@@ -40,29 +40,62 @@ pub struct GuestSpec {
     pub trouble: watch::Sender<Option<Trouble>>,
 }
 
-/// QEMU could not read or write the guest's disk.
+/// What ends a bake from outside of what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub enum Trouble {
     /// The host's filesystem is full.
-    pub full: bool,
-    /// QEMU's words.
-    pub reason: String,
+    DiskFull,
+    /// QEMU could not read or write the guest's disk; its words.
+    Disk(String),
+    /// The guest does not stop writing to its console, which the host keeps in a file.
+    ConsoleFlood,
 }
+
+/// A guest that boots twenty times with all its messages writes some megabytes.
+const CONSOLE_LIMIT: u64 = 256 << 20;
 
 impl Trouble {
     /// As a failure.
     pub fn failure(&self) -> Failure {
-        if self.full {
-            Failure::environment("the host's disk is full: the guest's disk cannot grow").with_hint(
-                "`ovenbird gc` shows what can go; the home can also lie on another disk (OVENBIRD_HOME)",
-            )
-        } else {
-            Failure::environment(format!(
-                "the host cannot read or write the guest's disk: {}",
-                self.reason
+        match self {
+            Self::DiskFull => {
+                Failure::environment("the host's disk is full: the guest's disk cannot grow").with_hint(
+                    "`ovenbird gc` shows what can go; the home can also lie on another disk (OVENBIRD_HOME)",
+                )
+            }
+            Self::Disk(reason) => Failure::environment(format!(
+                "the host cannot read or write the guest's disk: {reason}"
+            )),
+            Self::ConsoleFlood => Failure::guest(format!(
+                "the guest wrote more than {} MiB to its console",
+                CONSOLE_LIMIT >> 20
             ))
+            .with_hint("the logs' folder has the console"),
         }
     }
+}
+
+/// Looks at the size of the console's file, as long as the machine lives.
+fn watch_console(
+    console: Utf8PathBuf,
+    mut exit: watch::Receiver<Option<Exit>>,
+    trouble: watch::Sender<Option<Trouble>>,
+    limit: u64,
+) {
+    tokio::spawn(async move {
+        let ended = exit.wait_for(Option::is_some);
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                _ = &mut ended => break,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            if std::fs::metadata(&console).is_ok_and(|file| file.len() > limit) {
+                trouble.send_replace(Some(Trouble::ConsoleFlood));
+                break;
+            }
+        }
+    });
 }
 
 /// Passes QEMU's reports about the disk on, as long as it lives. A full disk stops the guest silently: without this, it
@@ -76,9 +109,9 @@ fn watch_disk(machine: &Machine, trouble: watch::Sender<Option<Trouble>>) {
                 Ok(event) if event.name == "BLOCK_IO_ERROR" => {
                     let full = event.data["nospace"].as_bool().unwrap_or(false);
                     let reason = event.data["reason"].as_str().unwrap_or("no reason given");
-                    trouble.send_replace(Some(Trouble {
-                        full,
-                        reason: reason.to_owned(),
+                    trouble.send_replace(Some(match full {
+                        true => Trouble::DiskFull,
+                        false => Trouble::Disk(reason.to_owned()),
                     }));
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -442,6 +475,12 @@ async fn launch(
     };
     let machine = Machine::launch(qemu, &spec.machine, &spec.folder, manner).await?;
     watch_disk(&machine, spec.trouble.clone());
+    watch_console(
+        machine.console.clone(),
+        machine.exit_watch(),
+        spec.trouble.clone(),
+        CONSOLE_LIMIT,
+    );
     Ok(machine)
 }
 
@@ -472,4 +511,31 @@ fn status_text(status: Option<u32>) -> String {
         || "no exit status".into(),
         |status| format!("exit status {status}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_console_that_never_ends_is_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        let console = Utf8PathBuf::try_from(folder.path().join("console.log")).unwrap();
+        std::fs::write(&console, b"Linux version\n").unwrap();
+        let (ended, exit) = watch::channel(None);
+        let trouble = watch::Sender::new(None);
+        let mut seen = trouble.subscribe();
+        watch_console(console.clone(), exit, trouble, 1000);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert_eq!(*seen.borrow_and_update(), None);
+        std::fs::write(&console, [b'x'; 1001]).unwrap();
+        seen.wait_for(Option::is_some).await.unwrap();
+        let failure = Trouble::ConsoleFlood.failure();
+        assert!(
+            failure
+                .to_string()
+                .contains("more than 256 MiB to its console")
+        );
+        drop(ended);
+    }
 }
