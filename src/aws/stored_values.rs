@@ -53,6 +53,18 @@ impl fmt::Debug for StoredValue {
 pub struct StoredValues(BTreeMap<String, StoredValue>);
 
 impl StoredValues {
+    /// Adds a value.
+    pub fn insert(&mut self, name: String, value: StoredValue) {
+        self.0.insert(name, value);
+    }
+
+    /// With the others as well.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

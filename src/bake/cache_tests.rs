@@ -38,6 +38,7 @@ fn plan() -> BakePlan {
         tests: Vec::new(),
         sanitise: Default::default(),
         residue_allowed: Vec::new(),
+        local_values: Vec::new(),
         tags: BTreeMap::new(),
     }
 }

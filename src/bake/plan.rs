@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
+use super::local_values::LocalSource;
 use super::sanitise::Choice;
 use crate::aws::stored_values::StoredName;
 use crate::machine::{Arch, Boot, DiskBus, Firmware};
@@ -41,6 +42,8 @@ pub struct BakePlan {
     pub sanitise: Choice,
     /// What the recipe allows to stay although it looks like a secret.
     pub residue_allowed: Vec<String>,
+    /// Stored values that come from this machine.
+    pub local_values: Vec<LocalSource>,
     /// Tags of the recipe.
     pub tags: BTreeMap<String, String>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::local_values::LocalSource;
 use super::plan::PlannedComponent;
 use crate::aws;
 use crate::aws::object_proxy::ObjectProxy;
@@ -19,25 +20,39 @@ pub struct Provisions {
 }
 
 impl Provisions {
-    /// Gathers what these components need. AWS, or who stands in for it, is asked only if one of them needs it.
+    /// Gathers what these components need: from this machine what `local` names, else from AWS. AWS, or who stands in for it, is asked only if one of them needs it.
     ///
     /// # Errors
     /// What [`stored_values::look_up`] and [`ObjectProxy::start`] say.
-    pub async fn gather(components: &[PlannedComponent]) -> Result<Self> {
-        let names: BTreeSet<StoredName> = components
+    pub async fn gather(components: &[PlannedComponent], local: &[LocalSource]) -> Result<Self> {
+        let mut names: BTreeSet<StoredName> = components
             .iter()
             .flat_map(|component| component.stored.iter().cloned())
             .collect();
+        let mut values = StoredValues::default();
+        for source in local {
+            // What no component asks for is not even read.
+            let (ours, others) = names.into_iter().partition::<BTreeSet<_>, _>(|name| {
+                *name == StoredName::Direct(source.name.clone())
+            });
+            names = others;
+            if !ours.is_empty() {
+                values.insert(source.name.clone(), source.read().await?);
+            }
+        }
         let objects = components.iter().any(|component| component.object_storage);
         if names.is_empty() && !objects {
-            return Ok(Self::default());
+            return Ok(Self {
+                stored: values,
+                proxy: None,
+            });
         }
         let config = aws::load().await;
         Ok(Self {
             stored: if names.is_empty() {
-                StoredValues::default()
+                values
             } else {
-                stored_values::look_up(&config, &names).await?
+                values.and(stored_values::look_up(&config, &names).await?)
             },
             proxy: if objects {
                 Some(ObjectProxy::start(config).await?)

@@ -13,6 +13,7 @@ use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
+use super::local_values::LocalSource;
 use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
 use super::sanitise::Choice;
 use super::{files, managed};
@@ -175,6 +176,11 @@ pub fn plan(
         tests: test_boots(recipe, firmware, overrides.no_tests),
         sanitise,
         residue_allowed: local.sanitise.allow.clone(),
+        local_values: local
+            .stored_values
+            .iter()
+            .filter_map(|value| LocalSource::new(value, folder))
+            .collect(),
         tags: recipe.tags.clone(),
     })
 }

@@ -89,7 +89,7 @@ pub async fn run(trial: &Trial, host: &Host, options: &Options, events: Events) 
 }
 
 async fn execute(trial: &Trial, instances: &mut Instances<'_>, recorder: &Recorder) -> Result<()> {
-    let provisions = Provisions::gather(&trial.components).await?;
+    let provisions = Provisions::gather(&trial.components, &[]).await?;
     let disk = instances.folder().join("root.qcow2");
     recorder
         .step(

@@ -86,7 +86,7 @@ impl Prepared {
         if let Some(name) = &args.from {
             run_anew(&mut plan, name)?;
         }
-        let provisions = Provisions::gather(&plan.components).await?;
+        let provisions = Provisions::gather(&plan.components, &plan.local_values).await?;
         Ok(Self {
             plan,
             provisions,

@@ -9,7 +9,7 @@ use super::parent::ParentImage;
 use super::quota::default_of;
 pub use super::recipe_component::{COMPONENT, ComponentConfiguration, ParameterValue};
 use super::reference::{Complaint, Refers};
-use super::shape::{ANY, Field, Pattern, Reader, SHORT_TEXT, Shape, Text, Type};
+use super::shape::{ANY, Field, Pattern, Reader, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
 use super::vocabulary;
 use crate::machine::{Arch, Firmware};
@@ -188,6 +188,11 @@ static LOCAL: Shape = Shape {
             "Whether the guest may reach the network; true if nothing is said.",
         ),
         Field::new(
+            "storedValues",
+            Type::List(&Type::Object(&STORED_VALUE), 0, ANY),
+            "Values that documents name as `aws:ssm` and that come from this machine instead; secret, all of them.",
+        ),
+        Field::new(
             "sanitise",
             Type::Object(&SANITISE),
             "The clean-up before the image is made.",
@@ -206,6 +211,31 @@ pub const MEMORY_FIELD: Field = Field::new(
     Type::Checked(Text::of(1, 16).like(&MEMORY).or_number(), check_memory),
     "Memory of the guest: MiB as a number, or a size such as 2GiB.",
 );
+
+static STORED_VALUE: Shape = Shape {
+    name: "storedValue",
+    what: "the stored value",
+    fields: &[
+        Field::new(
+            "name",
+            SHORT_TEXT,
+            "The name by which documents ask for it.",
+        )
+        .required(),
+        Field::new("env", SHORT_TEXT, "The environment variable that holds it."),
+        Field::new(
+            "file",
+            SHORT_TEXT,
+            "The file that holds it, relative to this file.",
+        ),
+        Field::new(
+            "command",
+            Type::List(&SHORT_TEXT, 1, ANY),
+            "The command that prints it, as a list of words; no shell.",
+        ),
+    ],
+    rules: &[Rule::ExactlyOne(&["env", "file", "command"])],
+};
 
 static SANITISE: Shape = Shape {
     name: "sanitise",
@@ -373,8 +403,24 @@ pub struct ImageRecipeLocal {
     pub test_copies: bool,
     /// Whether the guest may reach the network; true if nothing is said.
     pub network: Option<bool>,
+    /// Values that come from this machine instead of from AWS.
+    pub stored_values: Vec<LocalValue>,
     /// The clean-up before the image is made.
     pub sanitise: Sanitise,
+}
+
+/// A value that comes from this machine; exactly one place is given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalValue {
+    /// The name by which documents ask for it.
+    pub name: String,
+    /// An environment variable.
+    pub env: Option<String>,
+    /// A file, relative to the recipe.
+    pub file: Option<Utf8PathBuf>,
+    /// A command, word by word.
+    pub command: Option<Vec<String>>,
 }
 
 /// The clean-up before the image is made.

@@ -57,7 +57,8 @@ pub struct LocalBaker {
 impl Baker for LocalBaker {
     async fn bake(&self, order: Order) -> Result<String> {
         let before = async {
-            let provisions = Provisions::gather(&order.plan.components).await?;
+            let provisions =
+                Provisions::gather(&order.plan.components, &order.plan.local_values).await?;
             let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
             let packages = if order.plan.machine.network {
                 let folder = self.cache.join(PACKAGES);

@@ -79,7 +79,7 @@ pub async fn run(
         ..Overrides::default()
     };
     let plan = resolve::plan(&document, body, &base, &overrides)?;
-    let provisions = Provisions::gather(&plan.components).await?;
+    let provisions = Provisions::gather(&plan.components, &plan.local_values).await?;
     let prepared = Prepared {
         plan,
         provisions,
