@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod machine;
 pub mod output;
 pub mod pipeline;
+pub mod registry;
 pub mod schedule;
 pub mod store;
 pub mod timings;

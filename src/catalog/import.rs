@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub default_user: Option<&'a str>,
     /// By which firmware it boots; otherwise read from its partition table.
     pub firmware: Option<Vec<Firmware>>,
+    /// Where it came from, if not from this file.
+    pub origin: Option<Origin>,
 }
 
 /// Copies a disk to the shelf, as qcow2.
@@ -102,7 +104,10 @@ pub async fn import(
         virtual_size: converted.virtual_size,
         sha256: digests.sha256.hex().to_owned(),
         published_digest: request.digest.clone(),
-        origin: Origin::Imported(source.file_name().unwrap_or_default().to_owned()),
+        origin: request
+            .origin
+            .clone()
+            .unwrap_or_else(|| Origin::Imported(source.file_name().unwrap_or_default().to_owned())),
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -154,6 +159,7 @@ mod tests {
             architecture: Arch::X86_64,
             default_user: None,
             firmware: None,
+            origin: None,
         }
     }
 
