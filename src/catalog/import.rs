@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub version: Option<Version>,
     /// What the disk file must be.
     pub digest: Option<Digest>,
+    /// QEMU's name of the disk's format, where it is known and must not be probed.
+    pub format: Option<&'a str>,
     /// For which guests.
     pub architecture: Arch,
     /// The user of the distribution, if known.
@@ -57,7 +59,10 @@ pub async fn import(
         progress.stage("verify");
         FileDigests::of(&source, Some(expected), |_| ())?.verify(expected, source.as_str())?;
     }
-    let info = DiskInfo::of(&source)?;
+    let info = match request.format {
+        Some(format) => DiskInfo::of_format(&source, format)?,
+        None => DiskInfo::of(&source)?,
+    };
     let firmware = match &request.firmware {
         Some(firmware) => firmware.clone(),
         None => inspect::firmware(&source, &info.format)?,
@@ -156,6 +161,7 @@ mod tests {
             name: "mine",
             version: None,
             digest: None,
+            format: None,
             architecture: Arch::X86_64,
             default_user: None,
             firmware: None,

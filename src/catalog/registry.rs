@@ -1,15 +1,20 @@
 //! A disk in an OCI registry, onto the shelf.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
 
 use super::import;
 use super::progress::Progress;
 use super::record::Origin;
 use super::shelf::{Shelf, Stored};
 use super::{CatalogError, Version};
-use crate::error::{Failure, FailureKind, Result};
+use crate::documents::arn::normalise_name;
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::{Arch, Firmware};
-use crate::output::Manifest as ImageManifest;
 use crate::registry::{
     Descriptor, Fetched, ImageReference, Manifest, Options, Registry, RegistryError, disk,
     extract_disk, media,
@@ -34,6 +39,15 @@ pub struct Request<'a> {
     pub firmware: Option<Vec<Firmware>>,
 }
 
+/// What of an image's `manifest.json` matters here. Further keys, of versions to come, do not.
+#[derive(Debug, Deserialize)]
+struct About {
+    name: String,
+    architecture: Arch,
+    #[serde(default)]
+    firmware: Vec<Firmware>,
+}
+
 /// Fetches a disk artifact, a containerDisk or an artifact with one disk file, and puts it on the shelf as qcow2. What was
 /// fetched before an interruption is not fetched again.
 ///
@@ -51,7 +65,7 @@ pub async fn import(
     let manifest = fetched.manifest()?;
     let about = if manifest.config.media_type == media::IMAGE_MANIFEST {
         let bytes = registry.small_blob(&manifest.config).await?;
-        let about: ImageManifest =
+        let about: About =
             serde_json::from_slice(&bytes).map_err(|error| RegistryError::BadContent {
                 what: "the image's manifest.json".into(),
                 reason: error.to_string(),
@@ -74,7 +88,7 @@ pub async fn import(
         }
         .into());
     }
-    let path = fetch(&registry, &manifest, &folder, progress).await?;
+    let (path, format) = fetch(&registry, &manifest, &folder, progress).await?;
 
     let own_name = request
         .reference
@@ -82,10 +96,8 @@ pub async fn import(
         .rsplit('/')
         .next()
         .unwrap_or_default();
-    let name = request
-        .name
-        .or(about.as_ref().map(|about| about.name.as_str()))
-        .unwrap_or(own_name);
+    let image_name = about.as_ref().map(|about| normalise_name(&about.name));
+    let name = request.name.or(image_name.as_deref()).unwrap_or(own_name);
     let image = import::import(
         home,
         &import::Request {
@@ -93,6 +105,7 @@ pub async fn import(
             name,
             version: request.version,
             digest: None,
+            format: Some(format),
             architecture: wanted
                 .or(about.as_ref().map(|about| about.architecture))
                 .unwrap_or_default(),
@@ -142,49 +155,47 @@ async fn manifest_for(registry: &Registry, wanted: Option<Arch>) -> Result<Fetch
     Ok(registry.manifest(&child.digest).await?)
 }
 
+/// Fetches the disk. Returns its file and QEMU's name of its format.
 async fn fetch(
     registry: &Registry,
     manifest: &Manifest,
     folder: &Utf8Path,
     progress: &dyn Progress,
-) -> Result<Utf8PathBuf> {
+) -> Result<(Utf8PathBuf, &'static str)> {
     let target = folder.join("disk");
     if manifest.artifact_type.as_deref() == Some(media::DISK) {
         disk::pull(registry, manifest, folder, &target, progress).await?;
-        return Ok(target);
+        return Ok((target, "raw"));
     }
     let total: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    let arrived = std::sync::atomic::AtomicU64::new(0);
+    let arrived = AtomicU64::new(0);
     let count = |bytes: u64| {
-        let done = arrived.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
-        progress.bytes(done, Some(total));
+        let done = arrived.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        progress.bytes(done.min(total), Some(total));
     };
     progress.stage("fetch the disk");
-    let mut found = false;
     // The uppermost layer with a disk counts, as in a container's filesystem.
     for layer in manifest.layers.iter().rev() {
         let path = folder.join(layer.hex()?);
         let is_archive = layer.media_type.contains(".tar");
-        if !is_archive && manifest.layers.len() != 1 {
+        let is_lone_file = manifest.layers.len() == 1 && layer.media_type != media::EMPTY;
+        if !is_archive && !is_lone_file {
             continue;
         }
         registry.fetch_blob(layer, &path, &count).await?;
         if !is_archive {
             // A disk file as it is, as other tools push it.
-            return Ok(path);
+            let format = format_of(&path, registry)?;
+            return Ok((path, format));
         }
         let (kind, out) = (layer.media_type.clone(), target.clone());
-        found = tokio::task::spawn_blocking(move || extract_disk(&path, &kind, &out))
+        let found = tokio::task::spawn_blocking(move || extract_disk(&path, &kind, &out))
             .await
-            .map_err(|error| {
-                Failure::new(FailureKind::Internal, "cannot unpack the layer").caused_by(error)
-            })??;
+            .or_failure(FailureKind::Internal, || "cannot unpack the layer".into())??;
         if found {
-            break;
+            let format = format_of(&target, registry)?;
+            return Ok((target, format));
         }
-    }
-    if found {
-        return Ok(target);
     }
     Err(Failure::from(RegistryError::BadContent {
         what: registry.reference().to_string(),
@@ -194,4 +205,57 @@ async fn fetch(
     .with_hint(
         "an image of a root filesystem can't be booted; push with --as disk or --as containerDisk",
     ))
+}
+
+/// The format of a disk file from elsewhere, QEMU's name. Formats that can name further files are refused before QEMU sees
+/// them: it would open those files, wherever they are. (The backing files of a qcow2 are refused with it.)
+fn format_of(path: &Utf8Path, registry: &Registry) -> Result<&'static str> {
+    let mut file = File::open(path).map_err(CatalogError::io("read", path))?;
+    let mut head = Vec::new();
+    file.by_ref()
+        .take(64)
+        .read_to_end(&mut head)
+        .map_err(CatalogError::io("read", path))?;
+    let refused = |name: &str| {
+        Err(Failure::from(RegistryError::BadContent {
+            what: registry.reference().to_string(),
+            reason: format!("is a {name}, which can name further files"),
+        })
+        .with_hint("push it as --as disk, or as qcow2 or raw"))
+    };
+    Ok(match head.as_slice() {
+        [b'Q', b'F', b'I', 0xfb, ..] => "qcow2",
+        head if head.starts_with(b"vhdxfile") => "vhdx",
+        head if head.starts_with(b"conectix") => "vpc",
+        head if head.starts_with(b"KDMV") || head.starts_with(b"COWD") => return refused("VMDK"),
+        head if head.starts_with(b"# Disk DescriptorFile") => return refused("VMDK"),
+        head if head.starts_with(b"QED\0") => return refused("QED"),
+        _ => "raw",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_that_name_other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(folder.path()).unwrap().join("disk");
+        let reference = "localhost/a".parse().unwrap();
+        let registry = Registry::new(&reference, Options::default()).unwrap();
+        for (head, format) in [
+            (b"QFI\xfb\0\0\0\x03".as_slice(), Some("qcow2")),
+            (b"vhdxfile", Some("vhdx")),
+            (b"conectix", Some("vpc")),
+            (b"\xeb\x63\x90", Some("raw")),
+            (b"", Some("raw")),
+            (b"KDMV\x01\0\0\0", None),
+            (b"# Disk DescriptorFile\nversion=1\n", None),
+            (b"QED\0", None),
+        ] {
+            std::fs::write(&path, head).unwrap();
+            assert_eq!(format_of(&path, &registry).ok(), format, "{head:?}");
+        }
+    }
 }

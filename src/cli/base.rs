@@ -364,6 +364,7 @@ async fn import_one(args: &ImportArgs, session: &Session) -> Result<()> {
             name: name.ok_or_else(|| usage("a disk of yours needs a name on the shelf: --name"))?,
             version: args.version,
             digest: args.digest.clone(),
+            format: None,
             architecture: args.arch.map(Into::into).unwrap_or_default(),
             default_user: args.default_user.as_deref(),
             firmware,

@@ -1,23 +1,15 @@
 //! `ovenbird push IMAGE|FOLDER|FILE REFERENCE`
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
-use ovenbird_disk::{DiskReader, NoProgress, oci};
-use serde_json::json;
 
 use super::Session;
 use super::base::{Meter, cancellable};
 use crate::catalog::Shelf;
-use crate::catalog::progress::Progress as _;
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::output::{Manifest, OutputFormat};
-use crate::registry::{
-    Content, Credential, Credentials, ImageReference, Options, Pushed, Registry, TagValues, disk,
-    ecr, expand_tag, open_layout,
-};
+use crate::error::{Failure, Result};
+use crate::registry::{Item, Options, Shape, Target, deliver};
 use crate::store::Store;
 
 /// Arguments of `push`.
@@ -87,12 +79,14 @@ enum PushKind {
     Disk,
 }
 
-/// What the first argument names.
-enum Given {
-    /// An image layout or archive.
-    Layout(Utf8PathBuf),
-    /// A disk, with its image where it has one.
-    Disk(Utf8PathBuf, Option<Box<(Manifest, Utf8PathBuf)>>),
+impl From<PushKind> for Shape {
+    fn from(kind: PushKind) -> Self {
+        match kind {
+            PushKind::Image => Self::Image,
+            PushKind::ContainerDisk => Self::ContainerDisk,
+            PushKind::Disk => Self::Disk,
+        }
+    }
 }
 
 /// Runs the verb.
@@ -105,55 +99,25 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
 }
 
 async fn push(args: &Args, session: &Session) -> Result<()> {
-    let reference: ImageReference = args.reference.parse()?;
-    if reference.digest.is_some() {
-        return Err(
-            Failure::new(FailureKind::Usage, "a digest can't be chosen when pushing")
-                .with_hint("name a tag"),
-        );
-    }
-    let given = given(&args.source, session)?;
-    let mut tags: Vec<String> = reference.tag.clone().into_iter().collect();
-    for template in &args.tags {
-        let tag = match &given {
-            Given::Disk(_, Some(about)) => expand_tag(template, &values(&about.0))?,
-            // Without an image there are no values, but a plain tag needs none.
-            _ if !template.contains("{{") => expand_tag(template, &no_values())?,
-            _ => {
-                return Err(Failure::new(
-                    FailureKind::Usage,
-                    format!(
-                        "{} is no image: it has no values for {template}",
-                        args.source
-                    ),
-                ));
-            }
-        };
-        if !tags.contains(&tag) {
-            tags.push(tag);
-        }
-    }
-    if tags.is_empty() {
-        tags.push("latest".into());
-    }
-    let mut options = args.registry.options();
-    if args.create_repository {
-        options.credentials = create_repository(&reference, options.credentials).await?;
-    }
-    let registry = Registry::new(&reference, options)?;
+    let target = Target {
+        tags: args.tags.clone(),
+        shape: args.kind.map(Into::into),
+        mount_from: args.mount_from.clone(),
+        piece: args.piece << 20,
+        create_repository: args.create_repository,
+        ..Target::new(args.reference.parse()?, args.registry.options())
+    };
+    let item = item(&args.source, session)?;
+    // A staging folder is locked, and cleared by the next one if this process is killed.
+    let staging = Shelf::new(session.home.path()).stage()?;
     let meter = Meter::new(session.printer);
-    let pushed = send(args, session, &given, &registry, &tags, &meter).await?;
+    let delivered = deliver(&item, &target, staging.folder(), &meter).await?;
     meter.finish();
-    session.printer.value(&json!({
-        "registry": reference.registry, "repository": reference.repository, "pushed": pushed,
-    }));
-    for tag in &pushed.tags {
-        session.printer.line(format!(
-            "{}/{}:{tag}@{}",
-            reference.registry, reference.repository, pushed.digest
-        ));
+    session.printer.value(&delivered);
+    for place in delivered.places() {
+        session.printer.line(place);
     }
-    let blobs = pushed.blobs;
+    let blobs = delivered.pushed.blobs;
     session.printer.line(format!(
         "{} blobs sent ({} bytes), {} there already, {} mounted",
         blobs.sent, blobs.bytes, blobs.existed, blobs.mounted
@@ -161,119 +125,15 @@ async fn push(args: &Args, session: &Session) -> Result<()> {
     Ok(())
 }
 
-async fn send(
-    args: &Args,
-    session: &Session,
-    given: &Given,
-    registry: &Registry,
-    tags: &[String],
-    meter: &Meter,
-) -> Result<Pushed> {
-    let shelf = Shelf::new(session.home.path());
-    match given {
-        Given::Layout(path) => {
-            if !matches!(args.kind, None | Some(PushKind::Image)) {
-                return Err(Failure::new(
-                    FailureKind::Usage,
-                    format!("{path} is an image already; it can only be pushed as one"),
-                ));
-            }
-            send_layout(path, registry, tags, &args.mount_from, meter).await
-        }
-        Given::Disk(path, about) => {
-            let reader = open_disk(path)?;
-            let kind = args.kind.unwrap_or(PushKind::Disk);
-            // A staging folder is locked, and cleared by the next one if this process is killed.
-            let staging = shelf.stage()?;
-            if kind == PushKind::Disk {
-                let manifest = about
-                    .as_ref()
-                    .map(|about| std::fs::read(about.1.join(Manifest::FILE)))
-                    .transpose()
-                    .or_failure(FailureKind::Config, || "cannot read the manifest".into())?;
-                let artifact = disk::DiskArtifact {
-                    image_manifest: manifest,
-                    piece: args.piece << 20,
-                    expected: about.as_ref().map(|about| about.0.disk_digest.clone()),
-                    ..disk::DiskArtifact::default()
-                };
-                return Ok(disk::push(
-                    registry,
-                    reader,
-                    artifact,
-                    tags,
-                    &args.mount_from,
-                    staging.folder(),
-                    meter,
-                )
-                .await?);
-            }
-            if kind == PushKind::Image
-                && let Some(about) = about
-                && let Some(layout) = layout_of(&about.0, &about.1)
-            {
-                return send_layout(&layout, registry, tags, &args.mount_from, meter).await;
-            }
-            meter.stage("make the image");
-            let out = staging.folder().join("layout");
-            let target = out.clone();
-            let reference = tags.first().cloned();
-            tokio::task::spawn_blocking(move || export(kind, reader, reference, &target))
-                .await
-                .or_failure(FailureKind::Internal, || "cannot make the image".into())??;
-            send_layout(&out, registry, tags, &args.mount_from, meter).await
-        }
-    }
-}
-
-async fn send_layout(
-    path: &Utf8Path,
-    registry: &Registry,
-    tags: &[String],
-    others: &[String],
-    meter: &Meter,
-) -> Result<Pushed> {
-    let (folder, _guard) = open_layout(path)?;
-    let content = Content::of_layout(&folder)?;
-    meter.stage("send");
-    Ok(content.push(registry, tags, others, meter).await?)
-}
-
-fn export(
-    kind: PushKind,
-    disk: Arc<dyn DiskReader>,
-    reference: Option<String>,
-    target: &Utf8Path,
-) -> Result<()> {
-    let options = oci::ExportOptions {
-        reference,
-        ..oci::ExportOptions::default()
-    };
-    let made = if kind == PushKind::ContainerDisk {
-        let file = oci::DiskFile::default();
-        oci::export_container_disk(&*disk, file, &options, target.as_std_path(), &NoProgress)
-    } else {
-        oci::export(disk, &options, target.as_std_path(), &NoProgress)
-    };
-    made.map(drop)
-        .or_failure(FailureKind::Output, || "cannot make the image".into())
-}
-
-fn given(source: &str, session: &Session) -> Result<Given> {
+/// What the first argument names.
+fn item(source: &str, session: &Session) -> Result<Item> {
     let path = Utf8Path::new(source);
-    if path.is_dir() {
-        return of_folder(path);
+    if path.exists() {
+        return Item::at(path);
     }
-    if path.is_file() {
-        let is_archive = matches!(path.extension(), Some("tar" | "ociarchive" | "oci"));
-        return Ok(if is_archive {
-            Given::Layout(path.to_owned())
-        } else {
-            Given::Disk(path.to_owned(), None)
-        });
-    }
-    let store = Store::open(&session.home)?;
-    let image = store.find_image(source)?;
+    let image = Store::open(&session.home)?
+        .find_image(source)
+        .map_err(|failure| failure.context(format!("{source} is no file")))?;
     if !image.state.is_finished() {
         return Err(Failure::config(format!(
             "{} is {}: it has no outputs",
@@ -281,85 +141,5 @@ fn given(source: &str, session: &Session) -> Result<Given> {
             image.state
         )));
     }
-    of_folder(&image.folder)
-}
-
-fn of_folder(folder: &Utf8Path) -> Result<Given> {
-    if folder.join("index.json").is_file() {
-        return Ok(Given::Layout(folder.to_owned()));
-    }
-    let manifest = Manifest::read(folder)?;
-    let disk = OutputFormat::ALL.iter().find_map(|format| {
-        let file = manifest.files.iter().find(|file| file.format == *format)?;
-        format.qemu_driver().map(|_| folder.join(&file.path))
-    });
-    match disk {
-        Some(disk) => Ok(Given::Disk(
-            disk,
-            Some(Box::new((manifest, folder.to_owned()))),
-        )),
-        None => layout_of(&manifest, folder)
-            .map(Given::Layout)
-            .ok_or_else(|| {
-                Failure::config(format!("{folder} has neither a disk nor a container image"))
-            }),
-    }
-}
-
-/// The layout among an image's outputs.
-fn layout_of(manifest: &Manifest, folder: &Utf8Path) -> Option<Utf8PathBuf> {
-    manifest
-        .files
-        .iter()
-        .filter(|file| file.format == OutputFormat::Oci)
-        .flat_map(|file| file.path.ancestors())
-        .map(|path| folder.join(path))
-        .find(|path| path.join("index.json").is_file())
-}
-
-fn open_disk(path: &Utf8Path) -> Result<Arc<dyn DiskReader>> {
-    ovenbird_disk::open(path.as_std_path())
-        .or_failure(FailureKind::Config, || format!("cannot read {path}"))
-}
-
-fn values(manifest: &Manifest) -> TagValues {
-    TagValues {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        build: manifest.build,
-        created: manifest.created.clone(),
-    }
-}
-
-fn no_values() -> TagValues {
-    TagValues {
-        name: String::new(),
-        version: String::new(),
-        build: 0,
-        created: String::new(),
-    }
-}
-
-/// Makes the repository on ECR; the login that this needs serves the push as well.
-async fn create_repository(reference: &ImageReference, found: Credentials) -> Result<Credentials> {
-    let Some(host) = ecr::EcrHost::parse(&reference.registry) else {
-        return Err(Failure::new(
-            FailureKind::Usage,
-            format!(
-                "{} is not ECR: other registries create repositories by themselves",
-                reference.registry
-            ),
-        ));
-    };
-    let config = crate::aws::load()
-        .await
-        .into_builder()
-        .region(aws_config::Region::new(host.region))
-        .build();
-    ecr::ensure_repository(&config, &reference.repository).await?;
-    let credential: Credential = match found.find(reference)? {
-        Some(known) => known,
-        None => ecr::login(&config).await?,
-    };
-    Ok(Credentials::Given(credential))
+    Item::at(&image.folder)
 }

@@ -1,10 +1,11 @@
 //! A connection to one repository of one registry.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use camino::Utf8PathBuf;
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
@@ -35,6 +36,8 @@ pub struct Options {
     pub parallel: usize,
     /// Sends blobs in chunks of so many bytes; otherwise each in one request, which every registry takes.
     pub chunk: Option<u64>,
+    /// The AWS account for logins to ECR; if nothing is said, the standard chain's.
+    pub aws: Option<SdkConfig>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             patience: Patience::default(),
             parallel: 4,
             chunk: None,
+            aws: None,
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Registry {
     credential: tokio::sync::OnceCell<Option<Credential>>,
     /// `Authorization` by scopes.
     headers: Mutex<HashMap<String, String>>,
+    /// Whether the registry has ever answered.
+    answered: AtomicBool,
 }
 
 /// One request; its body can be made again.
@@ -143,6 +149,7 @@ impl Registry {
             options,
             credential: tokio::sync::OnceCell::new(),
             headers: Mutex::default(),
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -218,7 +225,9 @@ impl Registry {
                         reason: error.to_string(),
                     })??;
                 match (&found, &self.options.credentials) {
-                    (None, Credentials::Files(_)) => ecr::credential_for(self.host()).await,
+                    (None, Credentials::Files(_)) => {
+                        ecr::credential_for(self.host(), self.options.aws.as_ref()).await
+                    }
                     _ => Ok(found),
                 }
             })
@@ -255,7 +264,15 @@ impl Registry {
             };
             let header = self.answer(&challenge, &call.scopes).await?;
             self.lock_headers().insert(key, header.clone());
-            self.send(call, Some(&header)).await?
+            let response = self.send(call, Some(&header)).await?;
+            if self.is_short_of_rights(&response).await? {
+                return Err(Ended::Fatal(RegistryError::Denied {
+                    registry: self.host().to_owned(),
+                    what: call.what.to_owned(),
+                    reason: None,
+                }));
+            }
+            response
         } else {
             response
         };
@@ -272,6 +289,15 @@ impl Registry {
             return Err(self.ended(response, call.what).await);
         }
         Ok(response)
+    }
+
+    /// Whether the login itself was good, but the token that it got does not go far enough (RFC 6750, 3.1). Without a login
+    /// the answer to that is to log in.
+    async fn is_short_of_rights(&self, response: &Response) -> Result<bool> {
+        let short = response.status() == StatusCode::UNAUTHORIZED
+            && header(response, WWW_AUTHENTICATE.as_str())
+                .is_some_and(|text| text.contains("insufficient_scope"));
+        Ok(short && self.credential().await?.is_some())
     }
 
     /// Some registries send uploads to a storage service: our login is none of its business.
@@ -337,6 +363,9 @@ impl Registry {
                 return Err(Ended::Transient(error, None));
             }
         };
+        if sent.is_ok() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         sent.map_err(|error| {
             // A file of ours that can't be read is no matter of the network.
             if let Some(moved) = &moved
@@ -352,10 +381,14 @@ impl Registry {
     pub(super) fn broken(&self, error: reqwest::Error) -> Ended {
         let error = error.without_url();
         let text = super::error::causes(&error);
+        // A name server that can't be asked just now is another matter than a name that does not exist.
         let hopeless = text.contains("certificate")
             || text.contains("corrupt message")
             || text.contains("InvalidContentType")
-            || text.contains("failed to lookup address");
+            || text.contains("Name or service not known")
+            || text.contains("nodename nor servname")
+            // Nothing is begun yet, and a wrong name or port is likelier than a registry that just restarts.
+            || (error.is_connect() && !self.answered.load(Ordering::Relaxed));
         let error = RegistryError::Unreachable {
             registry: self.host().to_owned(),
             source: Box::new(error),
@@ -442,23 +475,31 @@ impl Registry {
 }
 
 /// How much of a body has gone out; shared with the stream that sends it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Moved {
     bytes: AtomicU64,
     total: u64,
+    /// Where the body begins in the whole, and who is told how much of the whole has gone out.
+    start: u64,
+    told: Arc<AtomicU64>,
     failure: Mutex<Option<RegistryError>>,
 }
 
 impl Moved {
-    pub(super) fn of(total: u64) -> Arc<Self> {
+    pub(super) fn of(total: u64, start: u64, told: Arc<AtomicU64>) -> Arc<Self> {
+        told.store(start, Ordering::Relaxed);
         Arc::new(Self {
+            bytes: AtomicU64::new(0),
             total,
-            ..Self::default()
+            start,
+            told,
+            failure: Mutex::default(),
         })
     }
 
     pub(super) fn add(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.told.store(self.start + now, Ordering::Relaxed);
     }
 
     pub(super) fn now(&self) -> u64 {

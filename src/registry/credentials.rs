@@ -149,6 +149,8 @@ fn in_file(file: &Utf8Path, reference: &ImageReference) -> Result<Option<Credent
         reason,
     };
     let text = match std::fs::read(file) {
+        // Podman takes an empty file as one without logins.
+        Ok(text) if text.is_empty() => return Ok(None),
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(bad(error.to_string())),

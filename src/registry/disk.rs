@@ -9,18 +9,20 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use ovenbird_disk::DiskReader;
 use ovenbird_disk::bytes::is_zero;
+use ovenbird_disk::{DiskReader, Format, OpenOptions};
 use sha2::{Digest as _, Sha256};
 
+use super::blocking::{Stop, blocking, disk_error};
 use super::client::Registry;
 use super::model::{Descriptor, Manifest, media};
 use super::push::{Content, Pushed, Source, Tally};
+use super::upload::{Gauge, Sent, Watched as _};
 use super::{RegistryError, Result};
 use crate::catalog::progress::Progress;
 
@@ -71,15 +73,6 @@ pub struct Piece {
     pub digest: String,
 }
 
-/// Tells blocking work that nobody waits for it any more.
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Pushes a disk. `scratch` holds the compressed pieces on their way, at most as many as are sent at the same time.
 ///
 /// # Errors
@@ -95,12 +88,12 @@ pub async fn push(
     progress: &dyn Progress,
 ) -> Result<Pushed> {
     let size = disk.virtual_size();
-    let stop = Arc::new(AtomicBool::new(false));
-    let _guard = StopOnDrop(stop.clone());
+    let stop = Stop::default();
+    let _guard = stop.on_drop();
     progress.stage("digest the disk");
     let (reader, stopped) = (disk.clone(), stop.clone());
     let digest = blocking(move || {
-        ovenbird_disk::disk_digest(&*reader, &Stop(stopped)).map_err(disk_error("digest the disk"))
+        ovenbird_disk::disk_digest(&*reader, &stopped).map_err(disk_error("digest the disk"))
     })
     .await?
     .to_string();
@@ -119,39 +112,43 @@ pub async fn push(
         0 => PIECE,
         piece => piece.min(PIECE),
     };
-    let offsets: Vec<u64> = (0..size.div_ceil(length)).map(|n| n * length).collect();
-    let jobs: Vec<_> = offsets
+    let ranges: Vec<(u64, u64)> = (0..size.div_ceil(length))
+        .map(|n| (n * length, length.min(size - n * length)))
+        .collect();
+    let gauges: Vec<Gauge> = ranges.iter().map(|range| Gauge::of(range.1)).collect();
+    let jobs: Vec<_> = ranges
         .into_iter()
-        .map(|offset| {
+        .zip(&gauges)
+        .map(|(range, gauge)| {
             let (reader, stopped) = (disk.clone(), stop.clone());
-            let path = scratch.join(format!("piece-{offset}.zst"));
+            let path = scratch.join(format!("piece-{}.zst", range.0));
             async move {
-                let range = (offset, length.min(size - offset));
                 let target = path.clone();
                 let packed = blocking(move || pack(&*reader, range, &target, &stopped)).await?;
                 let Some(blob) = packed else {
-                    return Ok((range.1, None));
+                    gauge.finish();
+                    return Ok(None);
                 };
                 let sent = registry
-                    .push_blob(&blob, &Source::File(path.clone()), others)
+                    .push_gauged(&blob, &Source::File(path.clone()), others, gauge)
                     .await?;
                 tokio::fs::remove_file(&path)
                     .await
                     .map_err(RegistryError::io("remove", path))?;
-                Ok::<_, RegistryError>((range.1, Some((blob, sent))))
+                Ok::<_, RegistryError>(Some((blob, sent)))
             }
         })
         .collect();
-    let mut jobs = futures_util::stream::iter(jobs).buffered(registry.options().parallel.max(1));
-    let (mut done, mut tally, mut layers) = (0, Tally::default(), Vec::new());
-    progress.bytes(0, Some(size));
-    while let Some((length, piece)) = jobs.try_next().await? {
-        done += length;
-        progress.bytes(done, Some(size));
-        if let Some((blob, sent)) = piece {
-            tally.add(sent);
-            layers.push(blob);
-        }
+    // In the order of the disk: the manifest must be the same each time.
+    let sent: Vec<Option<(Descriptor, Sent)>> = futures_util::stream::iter(jobs)
+        .buffered(registry.options().parallel.max(1))
+        .try_collect()
+        .watched(progress, &gauges)
+        .await?;
+    let (mut tally, mut layers) = (Tally::default(), Vec::new());
+    for (blob, sent) in sent.into_iter().flatten() {
+        tally.add(sent);
+        layers.push(blob);
     }
 
     let config = artifact.image_manifest.map(|bytes| {
@@ -183,8 +180,11 @@ fn pack(
     disk: &dyn DiskReader,
     (offset, length): (u64, u64),
     target: &Utf8Path,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Option<Descriptor>> {
+    if is_hole(disk, (offset, length))? {
+        return Ok(None);
+    }
     let bad = |action| RegistryError::io(action, target);
     let file = File::create(target).map_err(bad("create"))?;
     let out = Hashing {
@@ -198,7 +198,7 @@ fn pack(
     let mut hash = Sha256::new();
     let (mut at, end, mut zero) = (offset, offset + length, true);
     while at < end {
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_set() {
             return Ok(None);
         }
         let count = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK);
@@ -238,6 +238,21 @@ fn pack(
             ),
         ]),
     }))
+}
+
+/// Whether a disk's map says that there is nothing in a range.
+fn is_hole(disk: &dyn DiskReader, (offset, length): (u64, u64)) -> Result<bool> {
+    let (mut at, end) = (offset, offset + length);
+    while at < end {
+        let extent = disk
+            .extent_at(at)
+            .map_err(disk_error("read the disk's map"))?;
+        if !extent.kind.is_empty() {
+            return Ok(false);
+        }
+        at = extent.end();
+    }
+    Ok(true)
 }
 
 /// The pieces of a manifest, checked: in order, without overlap, within the disk. With the disk's size and digest.
@@ -317,20 +332,37 @@ pub async fn pull(
         .and_then(|file| file.set_len(size))
         .map_err(RegistryError::io("create", target))?;
     let total: u64 = pieces.iter().map(|piece| piece.blob.size).sum();
-    let arrived = std::sync::atomic::AtomicU64::new(0);
+    // What an earlier attempt has left counts as arrived.
+    let there: u64 = pieces.iter().map(|piece| arrived_of(piece, folder)).sum();
+    let arrived = AtomicU64::new(there);
     progress.stage("fetch the disk");
     let count = |bytes: u64| {
         let done = arrived.fetch_add(bytes, Ordering::Relaxed) + bytes;
         progress.bytes(done.min(total), Some(total));
     };
     let count: &(dyn Fn(u64) + Sync) = &count;
-    let jobs: Vec<_> = pieces
+    // Pieces with the same bytes are the same blob: one file, fetched once.
+    let mut blobs: BTreeMap<String, Vec<Piece>> = BTreeMap::new();
+    for piece in pieces {
+        blobs
+            .entry(piece.blob.hex()?.to_owned())
+            .or_default()
+            .push(piece);
+    }
+    let jobs: Vec<_> = blobs
         .into_iter()
-        .map(|piece| async move {
-            let path = folder.join(piece.blob.hex()?);
-            registry.fetch_blob(&piece.blob, &path, count).await?;
+        .map(|(hex, pieces)| async move {
+            let path = folder.join(hex);
+            if let Some(first) = pieces.first() {
+                registry.fetch_blob(&first.blob, &path, count).await?;
+            }
             let target = target.to_owned();
-            blocking(move || unpack(&piece, &path, &target)).await
+            blocking(move || {
+                pieces
+                    .iter()
+                    .try_for_each(|piece| unpack(piece, &path, &target))
+            })
+            .await
         })
         .collect();
     let mut jobs =
@@ -340,12 +372,21 @@ pub async fn pull(
     progress.stage("verify");
     let path = target.to_owned();
     let actual = blocking(move || {
-        let disk = ovenbird_disk::open(path.as_std_path()).map_err(disk_error("read the disk"))?;
+        // Not probed: what a guest wrote into its first sector must not turn its disk into an image of another format.
+        let raw = OpenOptions::new().format(Format::Raw);
+        let disk = ovenbird_disk::open_with(path.as_std_path(), &raw)
+            .map_err(disk_error("read the disk"))?;
         ovenbird_disk::disk_digest(&*disk, &ovenbird_disk::NoProgress)
             .map_err(disk_error("digest the disk"))
     })
     .await?;
     super::download::verify("the disk", &digest, actual.to_string())
+}
+
+fn arrived_of(piece: &Piece, folder: &Utf8Path) -> u64 {
+    let path = piece.blob.hex().map(|hex| folder.join(hex));
+    let length = path.ok().and_then(|path| std::fs::metadata(path).ok());
+    length.map_or(0, |data| data.len().min(piece.blob.size))
 }
 
 /// Writes a piece to its place. Never more than the piece is said to have: a small blob can unfold to anything.
@@ -405,31 +446,4 @@ impl<W: std::io::Write> std::io::Write for Hashing<W> {
     fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()
     }
-}
-
-struct Stop(Arc<AtomicBool>);
-
-impl ovenbird_disk::Progress for Stop {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-fn disk_error(action: &str) -> impl FnOnce(ovenbird_disk::Error) -> RegistryError {
-    move |source| RegistryError::Disk {
-        action: action.to_owned(),
-        source,
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| RegistryError::Io {
-            action: "work on",
-            path: Utf8PathBuf::from("the disk"),
-            source: std::io::Error::other(error),
-        })?
 }

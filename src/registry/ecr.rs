@@ -45,16 +45,24 @@ impl EcrHost {
 }
 
 /// A login for a host of ECR by the standard chain of AWS credentials; none for other hosts.
-pub(super) async fn credential_for(host: &str) -> Result<Option<Credential>> {
+pub(super) async fn credential_for(
+    host: &str,
+    account: Option<&SdkConfig>,
+) -> Result<Option<Credential>> {
     let Some(ecr) = EcrHost::parse(host) else {
         return Ok(None);
     };
-    let config = crate::aws::load()
-        .await
-        .into_builder()
-        .region(Region::new(ecr.region))
-        .build();
-    login(&config).await.map(Some)
+    let config = match account {
+        Some(config) => config.clone(),
+        None => crate::aws::load().await,
+    };
+    login(&in_region(&config, &ecr.region)).await.map(Some)
+}
+
+/// The same account in a region.
+pub fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
+    let region = Region::new(region.to_owned());
+    config.clone().into_builder().region(region).build()
 }
 
 /// Gets a login, good for twelve hours (GetAuthorizationToken).
@@ -62,27 +70,45 @@ pub(super) async fn credential_for(host: &str) -> Result<Option<Credential>> {
 /// # Errors
 /// [`RegistryError::Ecr`] with the service's code and message.
 pub async fn login(config: &SdkConfig) -> Result<Credential> {
+    host_and_login(config)
+        .await
+        .map(|(_, credential)| credential)
+}
+
+/// Gets the host of the account's registry in the configuration's region, and a login for it.
+///
+/// # Errors
+/// [`RegistryError::Ecr`] with the service's code and message.
+pub async fn host_and_login(config: &SdkConfig) -> Result<(String, Credential)> {
+    let bad = |reason: &str| RegistryError::Ecr {
+        what: "the login".into(),
+        reason: reason.into(),
+    };
     let answer = Client::new(config)
         .get_authorization_token()
         .send()
         .await
         .map_err(|error| failed("the login", &error))?;
-    let token = answer
+    let data = answer
         .authorization_data()
         .first()
-        .and_then(|data| data.authorization_token())
+        .ok_or_else(|| bad("the answer has no token"))?;
+    let host = data
+        .proxy_endpoint()
+        .map(|address| address.strip_prefix("https://").unwrap_or(address))
+        .ok_or_else(|| bad("the answer does not say where the registry is"))?;
+    let token = data
+        .authorization_token()
         .and_then(|token| STANDARD.decode(token).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| RegistryError::Ecr {
-            what: "the login".into(),
-            reason: "the answer has no token that can be read".into(),
-        })?;
+        .ok_or_else(|| bad("the answer has no token that can be read"))?;
     // The user is always AWS; servers that stand in for ECR leave it out.
     let (user, password) = token.split_once(':').unwrap_or(("AWS", &token));
-    Ok(Credential::Basic {
+    let credential = Credential::Basic {
         user: user.to_owned(),
         password: password.to_owned(),
-    })
+    };
+    Ok((host.to_owned(), credential))
 }
 
 /// Makes a repository if there is none. Returns whether it was made.

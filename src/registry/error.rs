@@ -180,7 +180,9 @@ impl RegistryError {
             }
             Self::Unreachable { registry, source } => {
                 let cause = causes(source.as_ref());
-                if cause.contains("certificate") || cause.contains("UnknownIssuer") {
+                if cause.contains("CaUsedAsEndEntity") {
+                    "the registry shows an authority's certificate as its own; give it one made with basicConstraints=CA:FALSE".into()
+                } else if cause.contains("certificate") || cause.contains("UnknownIssuer") {
                     "name the authority that signed the registry's certificate with --ca-file".into()
                 } else if cause.contains("corrupt message") || cause.contains("InvalidContentType") {
                     format!("{registry} does not speak TLS there; --plain-http talks without it")
@@ -198,11 +200,18 @@ impl RegistryError {
             Self::Denied { .. } => "the login needs the right to pull and push in this repository".into(),
             Self::NotFound { .. } => "check repository and tag; some registries also say so when the login may not see it".into(),
             Self::Refused { status: 413, .. } => "a proxy before the registry limits the size of uploads; --chunk 16 sends smaller parts".into(),
+            Self::Refused { status: 400, code: None, .. } => {
+                "a registry that speaks TLS answers so when it is asked without; on loopback TLS is spoken if --ca-file names the authority".into()
+            }
             Self::Refused { code: Some(code), .. } => return explained(code).map(str::to_owned),
             Self::GaveUp { last, .. } => {
                 return last.hint().or_else(|| Some("what has arrived stays there: the same command sends only the rest".into()));
             }
             Self::DigestMismatch { .. } => "the content was changed or damaged; nothing was taken over".into(),
+            Self::Credentials { from, .. } if from.starts_with("docker-credential-") => {
+                "a login file names this helper; unlock or install it, or take it out of the file".into()
+            }
+            Self::Credentials { .. } => "REGISTRY_AUTH_FILE names another file; `podman login` writes one".into(),
             Self::Ecr { .. } => "pushing needs ecr:GetAuthorizationToken and, to create a repository, ecr:CreateRepository".into(),
             _ => return None,
         })

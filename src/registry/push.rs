@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::client::Registry;
 use super::model::{Descriptor, Index, Manifest, media};
-use super::upload::Sent;
+use super::upload::{Gauge, Sent, Watched as _};
 use super::{RegistryError, Result};
 use crate::catalog::progress::Progress;
 
@@ -233,24 +233,27 @@ impl Content {
         others: &[String],
         progress: &dyn Progress,
     ) -> Result<Pushed> {
-        let total: u64 = self.blobs.iter().map(|(blob, _)| blob.size).sum();
-        let mut done = 0;
-        let mut tally = Tally::default();
-        progress.bytes(0, Some(total));
-        let blobs = self
+        let gauges: Vec<Gauge> = self
             .blobs
             .iter()
-            .map(|(descriptor, source)| async move {
-                let sent = registry.push_blob(descriptor, source, others).await?;
-                Ok::<_, RegistryError>((descriptor.size, sent))
+            .map(|(blob, _)| Gauge::of(blob.size))
+            .collect();
+        let blobs: Vec<_> = self
+            .blobs
+            .iter()
+            .zip(&gauges)
+            .map(|((descriptor, source), gauge)| {
+                registry.push_gauged(descriptor, source, others, gauge)
             })
-            .collect::<Vec<_>>();
-        let mut blobs =
-            futures_util::stream::iter(blobs).buffer_unordered(registry.options().parallel.max(1));
-        while let Some((size, sent)) = blobs.try_next().await? {
-            done += size;
+            .collect();
+        let sent: Vec<Sent> = futures_util::stream::iter(blobs)
+            .buffer_unordered(registry.options().parallel.max(1))
+            .try_collect()
+            .watched(progress, &gauges)
+            .await?;
+        let mut tally = Tally::default();
+        for sent in sent {
             tally.add(sent);
-            progress.bytes(done, Some(total));
         }
         self.push_manifests(registry, tags, tally).await
     }

@@ -1,9 +1,10 @@
 //! Tags by template, as distribution configurations take them.
 
 use super::{RegistryError, Result, is_tag};
+use crate::documents::arn::normalise_name;
 
 /// What a template can name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TagValues {
     /// The image's name.
     pub name: String,
@@ -37,10 +38,10 @@ pub fn expand_tag(template: &str, values: &TagValues) -> Result<String> {
                 tag.push_str(&format!("{}-{}", values.version, values.build));
             }
             "imagebuilder:buildDate" => {
-                let date = values.created.split('.').next().unwrap_or_default();
-                tag.push_str(&date.replace(':', "-").replace('+', "-"));
+                tag.push_str(&values.created.replace([':', '+'], "-"));
             }
-            "local:name" => tag.push_str(&values.name),
+            // As in ARNs: names may have spaces, tags may not.
+            "local:name" => tag.push_str(&normalise_name(&values.name)),
             "local:version" => tag.push_str(&values.version),
             "local:build" => tag.push_str(&values.build.to_string()),
             unknown => {
@@ -66,16 +67,16 @@ mod tests {
     #[test]
     fn templates_become_tags() {
         let values = TagValues {
-            name: "web".into(),
+            name: "Web Server".into(),
             version: "1.2.3".into(),
             build: 4,
-            created: "2026-01-31T12:30:00Z".into(),
+            created: "2026-01-31T12:30:00.416Z".into(),
         };
         for (template, tag) in [
             ("latest", "latest"),
             ("{{ imagebuilder:buildVersion }}", "1.2.3-4"),
-            ("v{{imagebuilder:buildDate}}", "v2026-01-31T12-30-00Z"),
-            ("{{ local:name }}_{{ local:build }}", "web_4"),
+            ("v{{imagebuilder:buildDate}}", "v2026-01-31T12-30-00.416Z"),
+            ("{{ local:name }}_{{ local:build }}", "web-server_4"),
         ] {
             assert_eq!(expand_tag(template, &values).unwrap(), tag);
         }

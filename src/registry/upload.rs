@@ -2,6 +2,8 @@
 
 use std::io::SeekFrom;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::StreamExt as _;
@@ -14,9 +16,12 @@ use super::model::Descriptor;
 use super::retry::{Attempts, Ended};
 use super::{RegistryError, Result, Source};
 use crate::catalog::digest::FileDigests;
+use crate::catalog::progress::Progress;
 
 /// Bytes that are read at once.
 const READ: usize = 256 << 10;
+/// How often somebody is told how far it is.
+const TELL: Duration = Duration::from_millis(200);
 
 /// How a blob came to be in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +38,66 @@ pub enum Sent {
     },
 }
 
+/// How far a blob is, in units of the whole that it is part of.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    weight: u64,
+    size: AtomicU64,
+    sent: Arc<AtomicU64>,
+}
+
+impl Gauge {
+    /// For a blob that counts for so much once it is there.
+    pub(super) fn of(weight: u64) -> Self {
+        Self {
+            weight,
+            ..Self::default()
+        }
+    }
+
+    /// The part of the weight that is there.
+    pub(super) fn done(&self) -> u64 {
+        let size = u128::from(self.size.load(Ordering::Relaxed));
+        if size == 0 {
+            return 0;
+        }
+        let sent = u128::from(self.sent.load(Ordering::Relaxed)).min(size);
+        u64::try_from(u128::from(self.weight) * sent / size).unwrap_or(self.weight)
+    }
+
+    /// All of it is there.
+    pub(super) fn finish(&self) {
+        self.size.store(1, Ordering::Relaxed);
+        self.sent.store(1, Ordering::Relaxed);
+    }
+
+    fn begin(&self, size: u64) {
+        self.size.store(size, Ordering::Relaxed);
+    }
+}
+
+/// Work that moves gauges.
+pub(super) trait Watched: Future + Sized {
+    /// Tells how far the gauges are, now and then, until the work is done.
+    async fn watched(self, progress: &dyn Progress, gauges: &[Gauge]) -> Self::Output {
+        let total = gauges.iter().map(|gauge| gauge.weight).sum();
+        let tell = || progress.bytes(gauges.iter().map(Gauge::done).sum(), Some(total));
+        let mut tick = tokio::time::interval(TELL);
+        let mut work = std::pin::pin!(self);
+        loop {
+            tokio::select! {
+                result = &mut work => {
+                    tell();
+                    return result;
+                }
+                _ = tick.tick() => tell(),
+            }
+        }
+    }
+}
+
+impl<F: Future> Watched for F {}
+
 /// A part of a file as a request's body.
 pub(super) struct FileBody<'a> {
     path: &'a Utf8Path,
@@ -42,12 +107,12 @@ pub(super) struct FileBody<'a> {
 }
 
 impl<'a> FileBody<'a> {
-    fn new(path: &'a Utf8Path, offset: u64, length: u64) -> Self {
+    fn new(path: &'a Utf8Path, offset: u64, length: u64, gauge: &Gauge) -> Self {
         Self {
             path,
             offset,
             length,
-            moved: Moved::of(length),
+            moved: Moved::of(length, offset, gauge.sent.clone()),
         }
     }
 
@@ -78,6 +143,14 @@ impl<'a> FileBody<'a> {
             });
         Ok((reqwest::Body::wrap_stream(stream), self.moved.clone()))
     }
+}
+
+/// A blob to be sent.
+struct Job<'a> {
+    descriptor: &'a Descriptor,
+    source: &'a Source,
+    gauge: &'a Gauge,
+    what: &'a str,
 }
 
 /// An upload that the registry keeps open for us.
@@ -126,6 +199,30 @@ impl Registry {
         source: &Source,
         others: &[String],
     ) -> Result<Sent> {
+        self.push_gauged(descriptor, source, others, &Gauge::of(descriptor.size))
+            .await
+    }
+
+    /// [`push_blob`](Self::push_blob), watched.
+    pub(super) async fn push_gauged(
+        &self,
+        descriptor: &Descriptor,
+        source: &Source,
+        others: &[String],
+        gauge: &Gauge,
+    ) -> Result<Sent> {
+        let sent = self.bring(descriptor, source, others, gauge).await?;
+        gauge.finish();
+        Ok(sent)
+    }
+
+    async fn bring(
+        &self,
+        descriptor: &Descriptor,
+        source: &Source,
+        others: &[String],
+        gauge: &Gauge,
+    ) -> Result<Sent> {
         if self.has_blob(descriptor).await? {
             return Ok(Sent::Existed);
         }
@@ -141,17 +238,21 @@ impl Registry {
             }
         }
         let what = format!("sending {}", descriptor.digest);
+        let job = Job {
+            descriptor,
+            source,
+            gauge,
+            what: &what,
+        };
+        gauge.begin(descriptor.size);
         let mut attempts = self.attempts(&what);
         let mut bytes = 0;
         loop {
-            match self
-                .push_step(descriptor, source, &mut session, &mut bytes, &what)
-                .await
-            {
+            match self.push_step(&job, &mut session, &mut bytes).await {
                 Ok(true) => return Ok(Sent::Sent { bytes }),
                 Ok(false) => attempts.progressed(),
                 Err(ended) => {
-                    self.take_up(descriptor, source, &mut session, ended, &mut attempts)
+                    self.take_up(&job, &mut session, ended, &mut attempts)
                         .await?;
                     // The answer may have been lost and not the request.
                     if self.has_blob(descriptor).await? {
@@ -194,49 +295,22 @@ impl Registry {
         })
     }
 
-    /// Opens an upload, sends a chunk, or all that is missing; whether that was the end.
+    /// Opens an upload if none is open, then sends a chunk, or all that is missing; whether that was the end.
     async fn push_step(
         &self,
-        descriptor: &Descriptor,
-        source: &Source,
+        job: &Job<'_>,
         session: &mut Option<Session>,
         bytes: &mut u64,
-        what: &str,
     ) -> Result<bool, Ended> {
-        let Some(open) = session else {
-            let response = self
-                .once(&Call {
-                    method: Method::POST,
-                    url: self.url("blobs/uploads/")?,
-                    headers: vec![("content-length", "0".into())],
-                    body: Body::Empty,
-                    what,
-                    scopes: self.push_scope(),
-                })
-                .await?;
-            if response.status() != StatusCode::ACCEPTED {
-                return Err(self.ended(response, what).await);
-            }
-            *session = Some(self.session(&response, what)?);
-            return self
-                .send_rest(descriptor, source, session, bytes, what)
-                .await;
-        };
-        tracing::debug!(at = open.at, what, "going on");
-        self.send_rest(descriptor, source, session, bytes, what)
-            .await
-    }
-
-    async fn send_rest(
-        &self,
-        descriptor: &Descriptor,
-        source: &Source,
-        session: &mut Option<Session>,
-        bytes: &mut u64,
-        what: &str,
-    ) -> Result<bool, Ended> {
-        let Some(open) = session else {
-            return Ok(false);
+        let Job {
+            descriptor,
+            source,
+            what,
+            ..
+        } = *job;
+        let open = match session {
+            Some(open) => open,
+            None => session.insert(self.open_upload(what).await?),
         };
         let rest = descriptor.size - open.at;
         let chunk = self
@@ -260,7 +334,7 @@ impl Registry {
         let file;
         let body = match source {
             Source::File(path) => {
-                file = FileBody::new(path, open.at, length);
+                file = FileBody::new(path, open.at, length, job.gauge);
                 Body::File(&file)
             }
             Source::Bytes(all) => {
@@ -292,10 +366,11 @@ impl Registry {
         }
         let response = result?;
         if chunk.is_some() && response.status() == StatusCode::ACCEPTED {
-            let at = open.at + length;
+            let next = self.session(&response, what)?;
             *session = Some(Session {
-                at,
-                ..self.session(&response, what)?
+                at: open.at + length,
+                least: next.least.max(open.least),
+                ..next
             });
             return Ok(false);
         }
@@ -303,6 +378,23 @@ impl Registry {
             return Ok(true);
         }
         Err(self.ended(response, what).await)
+    }
+
+    async fn open_upload(&self, what: &str) -> Result<Session, Ended> {
+        let response = self
+            .once(&Call {
+                method: Method::POST,
+                url: self.url("blobs/uploads/")?,
+                headers: vec![("content-length", "0".into())],
+                body: Body::Empty,
+                what,
+                scopes: self.push_scope(),
+            })
+            .await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(self.ended(response, what).await);
+        }
+        Ok(self.session(&response, what)?)
     }
 
     fn session(&self, response: &Response, what: &str) -> Result<Session> {
@@ -318,8 +410,7 @@ impl Registry {
     /// After an attempt that failed: waits, then asks the registry how far the upload got.
     async fn take_up(
         &self,
-        descriptor: &Descriptor,
-        source: &Source,
+        job: &Job<'_>,
         session: &mut Option<Session>,
         ended: Ended,
         attempts: &mut Attempts,
@@ -335,7 +426,7 @@ impl Registry {
                 let code_text = code.clone().unwrap_or_default();
                 if code_text == "DIGEST_INVALID" {
                     // Ours or the way's fault: the file knows.
-                    check_file(source, descriptor).await?;
+                    check_file(job.source, job.descriptor).await?;
                 }
                 let lost = matches!(
                     code_text.as_str(),
@@ -377,7 +468,7 @@ impl Registry {
         if let Ok(response) = asked
             && response.status() == StatusCode::NO_CONTENT
             && let Some(at) = header(&response, "range").and_then(received)
-            && at <= descriptor.size
+            && at <= job.descriptor.size
         {
             let url = self
                 .location(&response, "asking how far an upload got")
@@ -441,7 +532,21 @@ pub(super) fn fatal(ended: Ended) -> RegistryError {
 
 #[cfg(test)]
 mod tests {
-    use super::received;
+    use super::*;
+
+    #[test]
+    fn gauges_show_parts_of_their_weight() {
+        let gauge = Gauge::of(1000);
+        assert_eq!(gauge.done(), 0, "before its size is known");
+        gauge.begin(3);
+        gauge.sent.store(2, Ordering::Relaxed);
+        assert_eq!(gauge.done(), 666);
+        gauge.sent.store(9, Ordering::Relaxed);
+        assert_eq!(gauge.done(), 1000);
+        let unknown = Gauge::of(7);
+        unknown.finish();
+        assert_eq!(unknown.done(), 7);
+    }
 
     #[test]
     fn ranges_are_counted() {

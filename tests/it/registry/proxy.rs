@@ -15,9 +15,13 @@ pub enum Fault {
     /// The body is taken, and nothing ever answered.
     Stall,
     /// This status instead of the registry's answer, with further headers.
-    Status(u16, &'static str),
+    Status(u16, String),
+    /// The request reaches the registry with one byte of its body changed.
+    Damage,
     /// The connection is cut after so many bytes of the answer.
     CutAnswer { after: usize },
+    /// The answer stops after so many bytes, and the connection stays.
+    Hang { after: usize },
     /// The answer's last byte is another one.
     Corrupt,
 }
@@ -27,6 +31,8 @@ struct State {
     faults: VecDeque<(&'static str, &'static str, Fault)>,
     /// Method, path, and bytes of the body.
     seen: Vec<(String, String, u64)>,
+    /// Bytes of answers to requests for blobs, heads too.
+    answered: u64,
 }
 
 /// The proxy. Its threads end with the test's process.
@@ -72,6 +78,18 @@ impl Proxy {
         *self.state.lock().unwrap() = State::default();
     }
 
+    /// Requests of this method whose path contains this text.
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        let fits = |seen: &&(String, String, u64)| seen.0 == method && seen.1.contains(path);
+        state.seen.iter().filter(fits).count()
+    }
+
+    /// Bytes of answers to requests for blobs, heads too.
+    pub fn answered_bytes(&self) -> u64 {
+        self.state.lock().unwrap().answered
+    }
+
     /// Requests that open, continue or finish an upload.
     pub fn uploads(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
@@ -104,6 +122,10 @@ fn serve(mut client: TcpStream, registry: u16, state: &Mutex<State>) -> Option<(
             return None;
         }
         head.push(byte[0]);
+        // The beginning of a TLS handshake, which some clients try first: they must see at once that there is none here.
+        if head == [0x16] {
+            return None;
+        }
     }
     let text = String::from_utf8(head).ok()?;
     let mut words = text.split(' ');
@@ -149,7 +171,14 @@ fn serve(mut client: TcpStream, registry: u16, state: &Mutex<State>) -> Option<(
         Fault::Reset { after } => after.min(length),
         _ => length,
     };
-    std::io::copy(&mut (&client).take(part as u64), &mut upstream).ok()?;
+    if let Fault::Damage = fault {
+        let mut body = vec![0; length];
+        client.read_exact(&mut body).ok()?;
+        *body.last_mut()? ^= 1;
+        upstream.write_all(&body).ok()?;
+    } else {
+        std::io::copy(&mut (&client).take(part as u64), &mut upstream).ok()?;
+    }
     if let Fault::Reset { .. } = fault {
         let _ = upstream.shutdown(Shutdown::Both);
         return client.shutdown(Shutdown::Both).ok();
@@ -159,6 +188,11 @@ fn serve(mut client: TcpStream, registry: u16, state: &Mutex<State>) -> Option<(
             // The head of an answer is far shorter than what is let through.
             std::io::copy(&mut upstream.take(after as u64), &mut client).ok()?;
         }
+        Fault::Hang { after } => {
+            std::io::copy(&mut upstream.take(after as u64), &mut client).ok()?;
+            // Until the other side has had enough.
+            let _ = client.read(&mut byte);
+        }
         Fault::Corrupt => {
             let mut answer = Vec::new();
             upstream.read_to_end(&mut answer).ok()?;
@@ -166,7 +200,10 @@ fn serve(mut client: TcpStream, registry: u16, state: &Mutex<State>) -> Option<(
             client.write_all(&answer).ok()?;
         }
         _ => {
-            std::io::copy(&mut upstream, &mut client).ok()?;
+            let bytes = std::io::copy(&mut upstream, &mut client).ok()?;
+            if path.contains("/blobs/sha256:") {
+                state.lock().unwrap().answered += bytes;
+            }
         }
     }
     client.shutdown(Shutdown::Both).ok()
