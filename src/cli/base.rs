@@ -573,6 +573,8 @@ mod tests {
             "pull ubuntu-24.04 --arch arm64 --from http://127.0.0.1:8080/mirror",
             "build debian-12 --version 12.1.0",
             "import disk.vmdk --name mine --firmware bios,uefi --digest aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "import oci://localhost:5000/web:1",
+            "import oci://localhost:5000/web:1 mine --arch arm64 --plain-http",
             "rm a/1.0.0 b",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -580,7 +582,7 @@ mod tests {
         for line in [
             "rm",
             "build debian-12 --version 12.x.x",
-            "import disk.vmdk",
+            "import disk.vmdk mine --name mine",
             "import d --name n --digest md5:aa",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -9,7 +9,7 @@ use super::RegistryError;
 pub struct Patience {
     /// The first pause; each further one is twice as long.
     pub first_pause: Duration,
-    /// No pause is longer, whatever the registry asks for.
+    /// No pause is longer, unless the registry asks for one.
     pub longest_pause: Duration,
     /// Attempts in a row without anything gained.
     pub attempts: u32,
@@ -86,8 +86,8 @@ impl Attempts {
         let jitter = 1.0 + rand::random::<f64>() / 4.0;
         let pause = doubled
             .mul_f64(jitter)
-            .max(asked.unwrap_or_default())
-            .min(self.patience.longest_pause);
+            .min(self.patience.longest_pause)
+            .max(asked.unwrap_or_default());
         let spent = self.since.elapsed();
         if self.failed >= self.patience.attempts || spent + pause > self.patience.deadline {
             return Err(RegistryError::GaveUp {

@@ -2,12 +2,13 @@
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ovenbird::catalog::progress::Silent;
 use ovenbird::error::Failure;
-use ovenbird::registry::{Options, RegistryError, Sent, Source};
+use ovenbird::registry::{Content, Descriptor, Options, Patience, RegistryError, Sent, Source};
 
 use super::proxy::{Fault, Proxy};
 use super::server::Server;
@@ -22,7 +23,6 @@ async fn an_upload_survives_what_breaks_on_the_way() {
     let length = 3 * MIB;
     for (seed, fault) in [
         Fault::Reset { after: MIB },
-        Fault::Stall,
         Fault::Damage,
         Fault::Status(500, String::new()),
         Fault::Status(503, String::new()),
@@ -34,7 +34,11 @@ async fn an_upload_survives_what_breaks_on_the_way() {
         let (descriptor, source) = blob(&setup, length, seed as u64 + 10);
         proxy.forget();
         proxy.next("PUT", "/blobs/uploads/", fault.clone());
+        let start = Instant::now();
         let sent = to.push_blob(&descriptor, &source, &[]).await;
+        if matches!(fault, Fault::Status(429, _)) {
+            assert!(start.elapsed() >= Duration::from_secs(1), "Retry-After");
+        }
         assert!(matches!(sent, Ok(Sent::Sent { .. })), "{fault:?}: {sent:?}");
         assert!(proxy.all_faults_happened(), "{fault:?}");
         assert!(to.has_blob(&descriptor).await.unwrap());
@@ -73,6 +77,56 @@ async fn an_upload_survives_what_breaks_on_the_way() {
     chunked.push_blob(&descriptor, &source, &[]).await.unwrap();
     assert!(proxy.all_faults_happened());
     assert_eq!(to.small_blob(&descriptor).await.unwrap(), noise(length, 78));
+}
+
+/// The same faults in every phase of a push and of what comes back.
+#[tokio::test]
+async fn every_phase_is_tried_again() {
+    let (setup, server) = (empty(), Server::start());
+    let proxy = Proxy::start(server.port());
+    let patience = Patience {
+        stall: Duration::from_millis(600),
+        ..options().patience
+    };
+    let phases = [
+        ("HEAD", "/blobs/sha256:"),
+        ("POST", "/blobs/uploads/"),
+        ("PUT", "/blobs/uploads/"),
+        ("PUT", "/manifests/"),
+        ("GET", "/manifests/"),
+        ("GET", "/blobs/sha256:"),
+    ];
+    for (number, (method, path)) in phases.into_iter().enumerate() {
+        for fault in [
+            Fault::Reset { after: 0 },
+            Fault::Status(503, String::new()),
+            Fault::Stall,
+        ] {
+            let name = format!("{method} {path} {fault:?}");
+            let options = Options {
+                patience,
+                ..options()
+            };
+            let to = registry(&proxy.host(), &format!("phase-{number}"), options);
+            proxy.forget();
+            let (descriptor, source) = blob(&setup, 1 << 16, number as u64);
+            let blobs = vec![(descriptor.clone(), source)];
+            let content =
+                Content::artifact("application/x", None, blobs, None, Default::default()).unwrap();
+            // A first request that reaches nobody would be final.
+            assert!(!to.has_blob(&Descriptor::of("x", b"other")).await.unwrap());
+            proxy.next(method, path, fault.clone());
+            let tag = ["1".to_owned()];
+            let pushed = content.push(&to, &tag, &[], &Silent).await;
+            let pushed = pushed.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            let fetched = to.manifest(&tag[0]).await.unwrap();
+            assert_eq!(fetched.digest, pushed.digest, "{name}");
+            let back = to.small_blob(&descriptor).await.unwrap();
+            assert!(back == noise(1 << 16, number as u64), "{name}");
+            assert!(proxy.all_faults_happened(), "{name}");
+            server.clear(&format!("phase-{number}"));
+        }
+    }
 }
 
 #[tokio::test]
@@ -129,6 +183,16 @@ async fn a_download_goes_on_and_is_verified() {
     from.fetch_blob(&descriptor, &target, &count).await.unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), noise(length, 3));
     assert_eq!(arrived.into_inner(), length as u64, "no byte came twice");
+
+    let manifest = Content::artifact("application/x", None, vec![], None, Default::default());
+    let pushed = manifest.unwrap().push(&from, &[], &[], &Silent).await;
+    let digest = pushed.unwrap().digest;
+    proxy.next("GET", "/manifests/", Fault::Corrupt);
+    let error = from.manifest(&digest).await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::DigestMismatch { .. }),
+        "{error:?}"
+    );
 
     std::fs::remove_file(&target).unwrap();
     proxy.next("GET", "/blobs/sha256:", Fault::Corrupt);

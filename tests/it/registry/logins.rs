@@ -111,6 +111,7 @@ fn what_is_said_when_it_cannot_be() {
     let (to_plain, to_locked, to_tls) = (at(&plain), at(&locked_host), at(&tls_host));
     let to_authority = at(&authority_host);
     let unknown = from(&plain, "nothing:1");
+    let zeros = format!("sha256:{}", "0".repeat(64));
     let tagged_digest = format!("{plain}/a@sha256:{}", "0".repeat(64));
     let disk = disk.as_str();
     let cases: Vec<(&str, &str, i32, Vec<&str>)> = vec![
@@ -187,6 +188,13 @@ fn what_is_said_when_it_cannot_be() {
             2,
             vec!["push", disk, &to_plain, "--create-repository"],
         ),
+        ("no name", "{}", 2, vec!["base", "import", disk]),
+        (
+            "digest apart",
+            "{}",
+            2,
+            vec!["base", "import", &unknown, "--digest", &zeros],
+        ),
         (
             "no such file",
             "{}",
@@ -261,4 +269,44 @@ async fn tokens_open_what_they_are_for() {
     let wrong = registry(&proxy.host(), "team/web", login("wrong"));
     let error = wrong.has_blob(&descriptor).await.unwrap_err();
     assert!(matches!(error, RegistryError::Login { .. }), "{error:?}");
+}
+
+/// Registries keep blobs in storage services, and send their clients there; the login is none of their business.
+#[tokio::test]
+async fn a_login_goes_to_no_other_host() {
+    let (setup, server, storage) = (empty(), Server::with_login(), Server::start());
+    let (front, behind) = (Proxy::start(server.port()), Proxy::start(storage.port()));
+    let with_login = Options {
+        credentials: Credentials::Given(Credential::Basic {
+            user: USER.into(),
+            password: PASSWORD.into(),
+        }),
+        ..options()
+    };
+    let both = registry(&front.host(), "a", with_login);
+    let (descriptor, source) = blob(&setup, 4096, 1);
+    both.push_blob(&descriptor, &source, &[]).await.unwrap();
+    assert!(front.authorised() > 0);
+
+    // An upload whose session is on the other host.
+    let (other, bytes) = blob(&setup, 4096, 2);
+    let uploads = format!("http://{}/v2/a/blobs/uploads/", behind.host());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let opened = client.post(uploads).send().await.unwrap();
+    let location = opened.headers()["location"].to_str().unwrap();
+    let answer = format!("location: {location}\r\n");
+    front.next("POST", "/blobs/uploads/", Fault::Status(202, answer));
+    let sent = both.push_blob(&other, &bytes, &[]).await.unwrap();
+    assert_eq!(sent, Sent::Sent { bytes: 4096 });
+    assert!(front.all_faults_happened());
+    assert_eq!(behind.count("PUT", "/blobs/uploads/"), 1);
+
+    // A download that is sent on.
+    let there = format!("http://{}/v2/a/blobs/{}", behind.host(), other.digest);
+    let answer = format!("location: {there}\r\n");
+    front.next("GET", "/blobs/sha256:", Fault::Status(307, answer));
+    let target = setup.path().join("fetched");
+    both.fetch_blob(&other, &target, &|_| ()).await.unwrap();
+    assert_eq!(behind.count("GET", "/blobs/sha256:"), 1);
+    assert_eq!(behind.authorised(), 0, "a login has left its host");
 }

@@ -33,6 +33,8 @@ struct State {
     seen: Vec<(String, String, u64)>,
     /// Bytes of answers to requests for blobs, heads too.
     answered: u64,
+    /// Requests with a login or a token.
+    authorised: usize,
 }
 
 /// The proxy. Its threads end with the test's process.
@@ -83,6 +85,11 @@ impl Proxy {
         let state = self.state.lock().unwrap();
         let fits = |seen: &&(String, String, u64)| seen.0 == method && seen.1.contains(path);
         state.seen.iter().filter(fits).count()
+    }
+
+    /// Requests that came with a login or a token.
+    pub fn authorised(&self) -> usize {
+        self.state.lock().unwrap().authorised
     }
 
     /// Bytes of answers to requests for blobs, heads too.
@@ -140,6 +147,9 @@ fn serve(mut client: TcpStream, registry: u16, state: &Mutex<State>) -> Option<(
         .unwrap_or(0);
     let fault = {
         let mut state = state.lock().unwrap();
+        if text.to_ascii_lowercase().contains("\r\nauthorization:") {
+            state.authorised += 1;
+        }
         state
             .seen
             .push((method.clone(), path.clone(), length as u64));

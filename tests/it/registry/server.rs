@@ -94,6 +94,12 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Forgets a repository.
+    pub fn clear(&self, repository: &str) {
+        let folder = self.folder.path().join("data/docker/registry/v2");
+        std::fs::remove_dir_all(folder.join("repositories").join(repository)).unwrap();
+    }
+
     /// The certificate that it shows, where it speaks TLS.
     pub fn certificate(&self) -> Utf8PathBuf {
         Utf8Path::from_path(self.folder.path())
