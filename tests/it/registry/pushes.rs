@@ -445,3 +445,47 @@ async fn a_delivery_reports_what_became_of_it() {
     assert_eq!(Some(done), total);
     assert!(done > 4 * MIB as u64 - 4096, "{done}");
 }
+
+/// What other tools write: a layout with two images, as a folder and as an archive.
+#[test]
+fn layouts_of_others_are_pushed_as_they_are() {
+    let (setup, server) = (empty(), Server::start());
+    let disk = raw_disk(&setup);
+    let layout = setup.path().join("layout");
+    for (tag, kind) in [("one", "containerDisk"), ("two", "disk")] {
+        let reference = format!("{}/from/web:{tag}", server.host());
+        let push = ["push", disk.as_str(), &reference, "--as", kind];
+        setup.run(&push).expect(0);
+        let from = format!("docker://{reference}");
+        let to = format!("oci:{layout}:{tag}");
+        tool("skopeo", &["copy", "--src-tls-verify=false", &from, &to]);
+    }
+    let archive = setup.path().join("layout.tar");
+    let pack = ["-C", layout.as_str(), "-cf", archive.as_str(), "."];
+    tool("tar", &pack);
+    let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
+    for source in [&layout, &archive] {
+        let reference = format!("{}/to/web:both", server.host());
+        let value = pushed(setup.run(&["push", source.as_str(), &reference, "--json"]));
+        assert_eq!(value["pushed"]["mediaType"], media::INDEX);
+        let from = format!("docker://{reference}");
+        let raw = tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &from]);
+        assert_eq!(raw, index);
+    }
+    let import = format!("oci://{}/to/web:both", server.host());
+    setup.run(&["base", "import", &import]).expect(0);
+    let base = setup.home().join("bases/web/1.0.0/disk.qcow2");
+    assert_eq!(digest(&setup, &disk), digest(&setup, &base));
+
+    // A blob that is another one than its name says.
+    let blobs = crate::setup::find(&layout.join("blobs"), &|path| {
+        path.metadata().is_ok_and(|data| data.len() > MIB as u64)
+    });
+    let blob = blobs.first().unwrap();
+    let mut bytes = std::fs::read(blob).unwrap();
+    bytes[MIB / 2] ^= 1;
+    std::fs::write(blob, bytes).unwrap();
+    let reference = format!("{}/to/other:1", server.host());
+    let push = ["push", layout.as_str(), &reference];
+    setup.run(&push).expect(3).says("has the digest");
+}
