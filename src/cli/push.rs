@@ -18,7 +18,7 @@ pub struct Args {
     /// A finished image (NAME/VERSION/BUILD), its folder, an OCI layout or archive, or a disk file
     #[arg(value_name = "IMAGE|FOLDER|FILE")]
     source: String,
-    /// REGISTRY/REPOSITORY[:TAG]
+    /// REGISTRY/REPOSITORY, with :TAG or without
     reference: String,
     /// What to make of a disk; default: a disk artifact, for layouts and archives the image that they hold
     #[arg(long = "as", value_enum, value_name = "KIND")]
