@@ -38,6 +38,8 @@ pub enum StepKind {
     LaunchTestInstance,
     /// Test phases.
     ApplyTestComponents,
+    /// Compare a second copy with the first.
+    CompareCopies,
     /// Stop the test guest.
     TerminateTestInstance,
     /// Deliver.
@@ -59,6 +61,7 @@ impl StepKind {
             Self::CreateOutputImage => "CreateOutputImage",
             Self::LaunchTestInstance => "LaunchTestInstance",
             Self::ApplyTestComponents => "ApplyTestComponents",
+            Self::CompareCopies => "CompareCopies",
             Self::TerminateTestInstance => "TerminateTestInstance",
             Self::Distribute => "Distribute",
         }

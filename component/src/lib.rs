@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod attend;
 pub mod condition;
 pub mod document;
 pub mod event;

@@ -36,7 +36,7 @@ pub mod vmdk;
 
 pub use convert::{
     ConvertOptions, DEFAULT_DEFLATE_LEVEL, Profile, QcowCompression, Target, Written, convert,
-    convert_many, stream,
+    convert_many, fill, stream,
 };
 pub use digest::{DiskDigest, disk_digest};
 pub use error::{Error, ErrorKind, Result};

@@ -126,7 +126,7 @@ fn extract(
         verify: false,
         ..ConvertOptions::default()
     };
-    convert::write_raw(&window, scratch.file(), &options, progress)?;
+    convert::fill(&window, scratch.file(), &options, progress)?;
     Ok(scratch)
 }
 

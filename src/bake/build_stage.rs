@@ -10,12 +10,13 @@ use super::cache::{self, Cache, Walk, Wanted};
 use super::components::{self, Order};
 use super::engine::{bootstrap, count};
 use super::files;
-use super::instance::{Instances, Launch, Resume, Started};
+use super::instance::{BUILD_HOST, Instances, Launch, Resume, Started};
 use super::plan::BakePlan;
 use super::provisions::Provisions;
 use super::recorder::Recorder;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::{Event, LayerOutcome, StepKind};
+use crate::guest::agent;
 use crate::guest::seed::Purpose;
 use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name, host_start};
 use crate::machine::{Boot, DiskBus};
@@ -73,6 +74,9 @@ struct Making {
 impl BuildStage<'_, '_> {
     /// Brings the guest to where all components are built and validated. It runs on afterwards.
     pub async fn run(&mut self) -> Result<Stand> {
+        if let Some(cache) = self.cache {
+            cache.shelf().settle();
+        }
         let (mut layers, mut making) = self.look_up().await?;
         let mut disk = self.place(making.front());
         let started = self.launch(&layers, &disk).await?;
@@ -85,6 +89,9 @@ impl BuildStage<'_, '_> {
             }
         } else {
             let guest = self.instances.guest()?;
+            if !started.resumed {
+                agent::attend(guest.session()).await?;
+            }
             components::put_documents(guest, &self.plan.components).await?;
         }
         let complete = making.iter().all(|making| making.draft.is_some());
@@ -219,6 +226,7 @@ impl BuildStage<'_, '_> {
         let launch = Launch {
             disk,
             purpose: Purpose::Build,
+            hostname: BUILD_HOST,
             firmware: self.plan.machine.firmware,
             bus: DiskBus::Virtio,
             boot,
@@ -231,9 +239,9 @@ impl BuildStage<'_, '_> {
         qemu_img::create_overlay(disk, &below, "qcow2", None).await
     }
 
-    /// `None` if the layer has no memory that fits.
+    /// `None` if the layer has no state that fits.
     async fn resume(&mut self, layer: &Layer, disk: &Utf8Path) -> Result<Option<Started>> {
-        let Some((file, memory)) = layer.memory() else {
+        let Some((files, memory)) = layer.state() else {
             return Ok(None);
         };
         let events = self.recorder.events();
@@ -254,7 +262,7 @@ impl BuildStage<'_, '_> {
             disk,
             firmware: self.plan.machine.firmware,
             boot,
-            file: &file,
+            files: &files,
             memory,
             vars: &layer.vars(),
         };
@@ -262,7 +270,7 @@ impl BuildStage<'_, '_> {
             Ok(started) => Ok(Some(started)),
             Err(failure) if failure.kind() == FailureKind::Cancelled => Err(failure),
             Err(failure) => {
-                layer.forget_memory();
+                layer.forget_state();
                 events.warn(format!(
                     "the guest could not be resumed and is booted: {}",
                     failure.chain()
@@ -300,7 +308,8 @@ impl BuildStage<'_, '_> {
         let (plan, recorder, provisions) = (self.plan, self.recorder, self.provisions);
         let step = StepKind::ApplyBuildComponents;
         let all = plan.components.len();
-        let kept = all.saturating_sub(making.len());
+        let built = plan.components.iter().filter(|one| one.has_phase("build"));
+        let kept = built.count().saturating_sub(making.len());
         let detail = match kept {
             0 => count(all, "component"),
             kept => format!("{}, {kept} kept from before", count(all, "component")),
@@ -390,11 +399,14 @@ impl BuildStage<'_, '_> {
         let below = backing_name(&overlay, &disk);
         qemu_img::create_overlay_unopened(&overlay, &below, size).await?;
         // After the last component nothing follows that a resume would save. Memory that may hold secrets stays memory.
-        let wants_memory = self.warm && next.is_some() && !self.provisions.has_secrets();
+        let wants_memory = self.warm
+            && next.is_some()
+            && !self.provisions.has_secrets()
+            && draft.has_room_for_memory(self.plan.machine.memory_mib);
         let fit = self.instances.memory_fit(self.plan.machine.firmware);
         let guest = self.instances.guest()?;
-        let memory_file = wants_memory.then(|| draft.memory());
-        let sealed = guest.seal(&overlay, memory_file.as_deref()).await?;
+        let state = wants_memory.then(|| draft.state());
+        let sealed = guest.seal(&overlay, state.as_ref()).await?;
         let memory = match sealed {
             Some(Ok(saved)) => {
                 let vars = guest.folder().join("vars.fd");
@@ -408,6 +420,7 @@ impl BuildStage<'_, '_> {
                     (guest.keys().user_private()?, guest.keys().host_private()?);
                 Some(Memory {
                     fit,
+                    digest: saved.digest,
                     user_key,
                     host_key,
                     instance: guest.instance().to_owned(),
@@ -416,7 +429,7 @@ impl BuildStage<'_, '_> {
                 })
             }
             Some(Err(failure)) => {
-                let _ = std::fs::remove_file(draft.memory());
+                draft.forget_state();
                 self.recorder.events().warn(format!(
                     "the guest's memory is not kept: {}",
                     failure.chain()

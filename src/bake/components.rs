@@ -32,9 +32,9 @@ pub async fn put_documents(guest: &Guest, components: &[PlannedComponent]) -> Re
     let archive = archive(components).map_err(|error| {
         Failure::new(FailureKind::Internal, "cannot pack the documents").caused_by(error)
     })?;
-    let command = agent::as_root(&format!(
+    let command = format!(
         "set -e; umask 077; mkdir -p {GUEST_FOLDER}/documents; tar -xf - -C {GUEST_FOLDER}/documents"
-    ));
+    );
     let output = guest
         .session()
         .run(&command, &archive, 4096)
@@ -255,9 +255,7 @@ fn merge(into: &mut Value, from: Value) {
 /// # Errors
 /// A guest failure if they can't be read, an environment failure if they can't be written.
 pub async fn fetch_logs(guest: &Guest, folder: &Utf8Path) -> Result<()> {
-    let command = agent::as_root(&format!(
-        "cd {GUEST_FOLDER}/logs 2>/dev/null && tar -cf - . || true"
-    ));
+    let command = format!("cd {GUEST_FOLDER}/logs 2>/dev/null && tar -cf - . || true");
     let output = guest
         .session()
         .run(&command, &[], LOG_LIMIT)

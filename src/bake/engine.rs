@@ -10,7 +10,7 @@ use super::build_stage::{BuildStage, Stand};
 use super::cache::{Cache, LAYER_LIMIT, SeenTests};
 use super::components;
 use super::copy_progress::CopyProgress;
-use super::inspect::inspect;
+use super::inspect::{Inspection, inspect};
 use super::instance::{Instances, OnError, Started};
 use super::inventory;
 use super::plan::{BakePlan, PlannedComponent};
@@ -208,9 +208,8 @@ impl Bake<'_> {
         self.recorder.state("BUILDING", None)?;
         let provisions = self.provisions;
         let mut built = self.build(provisions).await?;
-        self.inspect(&mut built).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
-        let made = self.outputs(&built, staging.folder()).await?;
+        let made = self.inspect_and_write(&mut built, staging.folder()).await?;
         let manifest = self.manifest(&built, made);
         let finished = self.finish(staging, manifest).await?;
         if let Some(cache) = &self.options.cache {
@@ -287,6 +286,7 @@ impl Bake<'_> {
             instances: &mut self.instances,
             logs: self.identity.logs.join("test"),
             build: self.identity.build,
+            first: None,
         };
         let boots = match self.options.test_timeout {
             None => stage.run(folder).await?,
@@ -400,12 +400,32 @@ impl Bake<'_> {
         }
     }
 
+    /// Both at once: the one looks at metadata and some small files, the other keeps the processors busy.
+    async fn inspect_and_write(&self, built: &mut Built, folder: &Utf8Path) -> Result<Made> {
+        let writing = self.options.cancel.child_token();
+        let (found, made) = tokio::join!(
+            async {
+                let found = self.inspect(built).await;
+                if found.is_err() {
+                    writing.cancel();
+                }
+                found
+            },
+            self.outputs(built, folder, &writing)
+        );
+        // If the disk must not be copied, that is the reason why its copy was cut off.
+        let found = found?;
+        built.sanitised = found.sanitised;
+        built.residue = found.residue;
+        made
+    }
+
     /// Looks at the disk from outside; what must not be copied with it fails the bake.
-    async fn inspect(&mut self, built: &mut Built) -> Result<()> {
+    async fn inspect(&self, built: &Built) -> Result<Inspection> {
         let (plan, recorder) = (self.plan, self.recorder);
         let (order, source) = (plan.clone(), self.source(built));
-        let sanitised = std::mem::take(&mut built.sanitised);
-        let found = recorder
+        let sanitised = built.sanitised.clone();
+        recorder
             .step(StepKind::InspectDisk, "clean-up and secrets", async {
                 let found =
                     tokio::task::spawn_blocking(move || inspect(&order, &source, sanitised))
@@ -424,13 +444,15 @@ impl Bake<'_> {
                 );
                 Ok((found, detail))
             })
-            .await?;
-        built.sanitised = found.sanitised;
-        built.residue = found.residue;
-        Ok(())
+            .await
     }
 
-    async fn outputs(&mut self, built: &Built, folder: &Utf8Path) -> Result<Made> {
+    async fn outputs(
+        &self,
+        built: &Built,
+        folder: &Utf8Path,
+        cancel: &CancellationToken,
+    ) -> Result<Made> {
         let (plan, recorder) = (self.plan, self.recorder);
         let outputs = OutputPlan::new(&plan.outputs, &plan.stem(self.identity.build));
         let oci = OciConfig {
@@ -462,10 +484,8 @@ impl Bake<'_> {
         let detail = names.join(", ");
         recorder
             .step(StepKind::CreateOutputImage, detail.clone(), async {
-                let progress = Arc::new(CopyProgress::new(
-                    recorder.events().clone(),
-                    self.options.cancel.clone(),
-                ));
+                let progress =
+                    Arc::new(CopyProgress::new(recorder.events().clone(), cancel.clone()));
                 let folder = folder.to_owned();
                 let made = tokio::task::spawn_blocking(move || {
                     planner::make(&outputs, &source, &folder, &oci, &*progress)
@@ -564,6 +584,7 @@ pub(super) fn evidence(
         qemu: started.qemu.clone(),
         resumed: started.resumed,
         seconds: started.seconds,
+        differs: Vec::new(),
     }
 }
 

@@ -14,11 +14,12 @@ use crate::events::{Event, MachineStart};
 use crate::guest::keys::BakeKeys;
 use crate::guest::ladder::{Climb, Rung, console_excerpt};
 use crate::guest::seed::{Purpose, Seed};
-use crate::guest::{Guest, GuestSpec, Trouble};
+use crate::guest::{Guest, GuestSpec, SavedGuest, Trouble};
 use crate::layers::{Memory, MemoryFit};
 use crate::machine::accel;
 use crate::machine::args::LAYOUT;
 use crate::machine::firmware::find_uefi;
+use crate::machine::memory::StateFiles;
 use crate::machine::{
     Accelerator, Arch, Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network,
     OnReboot,
@@ -36,6 +37,11 @@ pub enum OnError {
     Shell,
 }
 
+/// What a build guest is called.
+pub const BUILD_HOST: &str = "ovenbird-build";
+/// What a test guest is called.
+pub const TEST_HOST: &str = "ovenbird-test";
+
 /// A boot that is wanted.
 #[derive(Debug, Clone)]
 pub struct Launch<'a> {
@@ -43,6 +49,8 @@ pub struct Launch<'a> {
     pub disk: &'a Utf8Path,
     /// What the guest is for.
     pub purpose: Purpose,
+    /// What it is called.
+    pub hostname: &'a str,
     /// How it boots.
     pub firmware: Firmware,
     /// The disk's controller.
@@ -60,8 +68,8 @@ pub struct Resume<'a> {
     pub firmware: Firmware,
     /// Where its kernel came from.
     pub boot: Boot,
-    /// The file of its memory.
-    pub file: &'a Utf8Path,
+    /// Where its state lies.
+    pub files: &'a StateFiles,
     /// What is known of it.
     pub memory: &'a Memory,
     /// Its firmware's variable store, if it has one.
@@ -214,6 +222,7 @@ impl<'a> Instances<'a> {
         let launch = Launch {
             disk: resume.disk,
             purpose: Purpose::Build,
+            hostname: BUILD_HOST,
             firmware: resume.firmware,
             bus: DiskBus::Virtio,
             boot: resume.boot,
@@ -229,7 +238,12 @@ impl<'a> Instances<'a> {
         recorder.send(Event::MachineStarted {
             how: MachineStart::Resume,
         });
-        let guest = Guest::resume(&self.host.qemu, spec, resume.file, &saved, |climb| {
+        let saved = SavedGuest {
+            files: resume.files,
+            digest: &resume.memory.digest,
+            keys: &saved,
+        };
+        let guest = Guest::resume(&self.host.qemu, spec, &saved, |climb| {
             tell(recorder, climb);
         })
         .await?;
@@ -377,10 +391,7 @@ impl<'a> Instances<'a> {
 
     fn spec(&self, launch: &Launch<'_>, instance: String) -> Result<GuestSpec> {
         let keys = BakeKeys::generate()?;
-        let hostname = match launch.purpose {
-            Purpose::Build => "ovenbird-build",
-            Purpose::Test => "ovenbird-test",
-        };
+        let hostname = launch.hostname;
         let folder = self
             .run
             .path()
@@ -423,6 +434,7 @@ impl<'a> Instances<'a> {
             keys,
             folder,
             survive: self.on_error == OnError::Keep,
+            saveable: launch.purpose == Purpose::Build,
             trouble: self.trouble.clone(),
         })
     }

@@ -4,9 +4,12 @@ use crate::catalog::DirectKernel;
 use crate::machine::Boot;
 
 /// What a bake gains nothing from. Masks on the command line leave no trace on the disk.
-const MASKED: [&str; 9] = [
+const MASKED: [&str; 11] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    // The seed leaves nothing to do for these two, but each starts an interpreter for seconds.
+    "cloud-config.service",
+    "cloud-final.service",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",

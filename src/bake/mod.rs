@@ -5,6 +5,7 @@ pub mod attend;
 mod build_stage;
 pub mod cache;
 pub mod components;
+mod copies;
 pub mod copy_progress;
 pub mod engine;
 mod files;

@@ -173,6 +173,8 @@ pub struct TestBoot {
     pub bus: DiskBus,
     /// Whether the test phases run in it; the other boots show only that the image comes up.
     pub components: bool,
+    /// Whether it is a second copy, which must be another machine than the first.
+    pub copy: bool,
 }
 
 impl BakePlan {

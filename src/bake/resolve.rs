@@ -252,6 +252,7 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
         firmware,
         bus: DiskBus::Virtio,
         components: true,
+        copy: false,
     };
     let mut boots = vec![first];
     let bus = if recipe.local.test_nvme {
@@ -268,6 +269,7 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
             firmware,
             bus,
             components: false,
+            copy: false,
         };
         if !boots
             .iter()
@@ -275,6 +277,13 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
         {
             boots.push(boot);
         }
+    }
+    if recipe.local.test_copies {
+        boots.push(TestBoot {
+            components: false,
+            copy: true,
+            ..first
+        });
     }
     boots
 }

@@ -3,8 +3,9 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::components::{self, Order};
+use super::copies::{self, Traits};
 use super::engine::{as_test_failure, bootstrap, bus_name, count, evidence};
-use super::instance::{Instances, Launch};
+use super::instance::{Instances, Launch, TEST_HOST};
 use super::plan::{BakePlan, TestBoot};
 use super::provisions::Provisions;
 use super::recorder::Recorder;
@@ -26,6 +27,8 @@ pub(super) struct TestStage<'a, 'b> {
     pub logs: Utf8PathBuf,
     /// The build number.
     pub build: u32,
+    /// What the first copy says of itself, once it has run.
+    pub first: Option<Traits>,
 }
 
 impl TestStage<'_, '_> {
@@ -45,24 +48,46 @@ impl TestStage<'_, '_> {
         let source = folder.join(&output.name);
         let driver = output.format.qemu_driver().unwrap_or("raw");
         let mut boots = Vec::new();
+        let has_copy = plan.tests.iter().any(|test| test.copy);
         for (index, test) in plan.tests.iter().enumerate() {
             let overlay = self.instances.folder().join(format!("test-{index}.qcow2"));
-            qemu_img::create_overlay(&overlay, &source, driver, None).await?;
-            boots.push(self.test(*test, &overlay, output.format).await?);
+            let size = match test.copy {
+                true => Some(qemu_img::info(&source).await?.virtual_size + copies::LARGER),
+                false => None,
+            };
+            qemu_img::create_overlay(&overlay, &source, driver, size).await?;
+            let mut boot = self.boot(*test, &overlay, output.format).await?;
+            if test.components {
+                self.apply().await?;
+            }
+            if has_copy && index == 0 {
+                self.first = Some(copies::look(self.instances.guest()?).await?);
+            }
+            if test.copy {
+                boot.purpose = "copy".into();
+                boot.differs = self.compare().await?;
+            }
+            boots.push(boot);
+            self.stop().await?;
             let _ = std::fs::remove_file(&overlay);
         }
         Ok(boots)
     }
 
-    async fn test(
+    async fn boot(
         &mut self,
         test: TestBoot,
         overlay: &Utf8Path,
         output: OutputFormat,
     ) -> Result<manifest::Boot> {
-        let (plan, recorder) = (self.plan, self.recorder);
+        let recorder = self.recorder;
         let bus = bus_name(test.bus);
-        let boot = recorder
+        let hostname = if test.copy {
+            copies::HOSTNAME
+        } else {
+            TEST_HOST
+        };
+        recorder
             .step(
                 StepKind::LaunchTestInstance,
                 format!("{output} on {bus} by {}", test.firmware),
@@ -70,6 +95,7 @@ impl TestStage<'_, '_> {
                     let launch = Launch {
                         disk: overlay,
                         purpose: Purpose::Test,
+                        hostname,
                         firmware: test.firmware,
                         bus: test.bus,
                         boot: Boot::Disk,
@@ -86,12 +112,16 @@ impl TestStage<'_, '_> {
                     Ok((evidence("test", Some(output), &started), detail))
                 },
             )
-            .await?;
-        if test.components
-            && plan
-                .components
-                .iter()
-                .any(|component| component.has_phase("test"))
+            .await
+    }
+
+    /// Runs the test phases.
+    async fn apply(&mut self) -> Result<()> {
+        let (plan, recorder) = (self.plan, self.recorder);
+        if plan
+            .components
+            .iter()
+            .any(|component| component.has_phase("test"))
         {
             let guest = self.instances.guest()?;
             let applied = recorder
@@ -118,12 +148,32 @@ impl TestStage<'_, '_> {
             applied?;
             fetched?;
         }
-        recorder
+        Ok(())
+    }
+
+    /// Compares the copy that runs with the one before.
+    async fn compare(&mut self) -> Result<Vec<String>> {
+        let first = self.first.take();
+        let guest = self.instances.guest()?;
+        self.recorder
+            .step(StepKind::CompareCopies, "two copies, two seeds", async {
+                let second = copies::look(guest).await?;
+                let differs = match &first {
+                    Some(first) => copies::compare(first, &second)?,
+                    None => Vec::new(),
+                };
+                let detail = format!("each has its own {}", differs.join(", "));
+                Ok((differs, detail))
+            })
+            .await
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.recorder
             .step(StepKind::TerminateTestInstance, "stop", async {
                 let exit = self.instances.stop().await?;
                 Ok(((), exit))
             })
-            .await?;
-        Ok(boot)
+            .await
     }
 }

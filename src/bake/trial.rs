@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use super::components::{self, Order};
 use super::engine::{self, Options};
-use super::instance::{Instances, Launch, OnError};
+use super::instance::{BUILD_HOST, Instances, Launch, OnError};
 use super::plan::{MachinePlan, Parent, PlannedComponent};
 use super::provisions::Provisions;
 use super::recorder::{NoLedger, Recorder};
@@ -101,6 +101,7 @@ async fn execute(trial: &Trial, instances: &mut Instances<'_>, recorder: &Record
                 let launch = Launch {
                     disk: &disk,
                     purpose: Purpose::Build,
+                    hostname: BUILD_HOST,
                     firmware: trial.machine.firmware,
                     bus: DiskBus::Virtio,
                     boot: trial.parent.kernel.clone().unwrap_or(Boot::Disk),

@@ -178,6 +178,11 @@ static LOCAL: Shape = Shape {
             "Whether further test boots use an NVMe controller, as EC2 does.",
         ),
         Field::new(
+            "testCopies",
+            Type::Boolean,
+            "Whether a second copy is booted with another seed, and must be another machine.",
+        ),
+        Field::new(
             "network",
             Type::Boolean,
             "Whether the guest may reach the network; true if nothing is said.",
@@ -364,6 +369,8 @@ pub struct ImageRecipeLocal {
     pub test_firmware: Vec<Firmware>,
     /// Whether further test boots use an NVMe controller as EC2 does.
     pub test_nvme: bool,
+    /// Whether a second copy is booted with another seed, and must be another machine.
+    pub test_copies: bool,
     /// Whether the guest may reach the network; true if nothing is said.
     pub network: Option<bool>,
     /// The clean-up before the image is made.

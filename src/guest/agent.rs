@@ -4,6 +4,7 @@ use camino::Utf8Path;
 use ovenbird_component::event::{Decoder, Event as AgentEvent, Line, LogLevel};
 use sha2::{Digest as _, Sha256};
 
+use super::seed::AGENT_AT;
 use super::ssh::{Chunk, Session, SshError, shell_quote};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
@@ -28,11 +29,6 @@ pub fn bytes() -> &'static [u8] {
     AGENT
 }
 
-/// Puts the command line of a root shell before `command`; the bake user has passwordless sudo.
-pub fn as_root(command: &str) -> String {
-    format!("sudo -n -- sh -c {}", shell_quote(command))
-}
-
 /// Copies bytes to a path in the guest, as root, and proves by digest that they arrived.
 ///
 /// # Errors
@@ -42,10 +38,10 @@ pub async fn put(session: &Session, bytes: &[u8], path: &str, mode: u32) -> Resu
     let folder = Utf8Path::new(path).parent().map_or("/", Utf8Path::as_str);
     let folder = shell_quote(folder);
     // Beside the final name first: what stands under the final name is whole.
-    let command = as_root(&format!(
+    let command = format!(
         "set -e; umask 077; mkdir -p {folder}; cat > {target}.part; chmod {mode:o} {target}.part; \
          sha256sum < {target}.part; mv {target}.part {target}"
-    ));
+    );
     let output = session
         .run(&command, bytes, 4096)
         .await
@@ -68,22 +64,61 @@ pub async fn put(session: &Session, bytes: &[u8], path: &str, mode: u32) -> Resu
     Ok(())
 }
 
-/// Copies the agent and lets it show that it runs in this guest; returns its version line.
+/// Brings the agent to its place and lets it show that it runs in this guest; returns its version line.
 ///
 /// # Errors
 /// [`FailureKind::Guest`] if it can't be copied or doesn't run.
 pub async fn deploy(session: &Session) -> Result<String> {
-    put(session, AGENT, GUEST_AGENT, 0o755).await?;
-    let output = session
-        .run(&as_root(&format!("{GUEST_AGENT} --version")), &[], 4096)
-        .await
-        .or_failure(FailureKind::Guest, || "cannot start the agent".into())?;
-    if !output.success() {
-        return Err(Failure::guest("the agent does not run in this guest")
-            .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
-            .with_hint("does the guest have the same architecture as the machine, and is /var/lib mounted without `noexec`?"));
+    if !take_from_seed(session).await? {
+        tracing::debug!("the agent is not on the guest's seed");
+        put(session, AGENT, GUEST_AGENT, 0o755).await?;
     }
-    Ok(output.text().trim().to_owned())
+    attend(session).await?;
+    // Through itself: an agent that doesn't run ends the channel.
+    let output = session
+        .run(&format!("{GUEST_AGENT} --version"), &[], 4096)
+        .await;
+    let refused = || {
+        Failure::guest("the agent does not run in this guest")
+            .with_hint("does the guest have the same architecture as the machine, and is /var/lib mounted without `noexec`?")
+    };
+    match output {
+        Ok(output) if output.success() => Ok(output.text().trim().to_owned()),
+        Ok(output) => {
+            Err(refused().with_details(String::from_utf8_lossy(&output.stderr).into_owned()))
+        }
+        Err(error) => Err(refused().caused_by(error)),
+    }
+}
+
+/// Has the agent, which is in its place, run what follows.
+///
+/// # Errors
+/// [`FailureKind::Guest`] if the connection breaks.
+pub async fn attend(session: &Session) -> Result<()> {
+    session
+        .attend()
+        .await
+        .or_failure(FailureKind::Guest, || "cannot start the agent".into())
+}
+
+/// Lets the guest copy the agent from its [seed](super::seed). False if it finds none there, or not this one: not every
+/// system names disks by their labels.
+async fn take_from_seed(session: &Session) -> Result<bool> {
+    let (skip, size, digest) = (AGENT_AT >> 20, AGENT.len(), digest());
+    let command = format!(
+        "set -e; umask 077; mkdir -p {GUEST_FOLDER}; cd {GUEST_FOLDER}; \
+         dd if=/dev/disk/by-label/CIDATA bs=1M skip={skip} 2>/dev/null | head -c {size} > agent.part; \
+         echo '{digest}  agent.part' | sha256sum -c > /dev/null; \
+         chmod 755 agent.part; mv agent.part {GUEST_AGENT}"
+    );
+    let output = session
+        .run(&command, &[], 4096)
+        .await
+        .or_failure(FailureKind::Guest, || {
+            "cannot bring the agent into the guest".into()
+        })?;
+    Ok(output.success())
 }
 
 /// How a run of the agent ended.
@@ -117,7 +152,7 @@ pub async fn run(
     let mut decoder = Decoder::new();
     let mut stderr = Vec::new();
     let status = session
-        .stream(&as_root(&format!("exec {command}")), stdin, |chunk| {
+        .stream(&format!("exec {command}"), stdin, |chunk| {
             match chunk {
                 Chunk::Stdout(bytes) => {
                     for line in decoder.push(bytes) {

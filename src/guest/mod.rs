@@ -1,6 +1,9 @@
 //! The running guest, seen from the host: seed, keys, readiness, SSH session and agent.
 
 pub mod agent;
+mod attendant;
+#[cfg(test)]
+mod hostile_tests;
 pub mod keys;
 pub mod ladder;
 pub mod refresh;
@@ -8,4 +11,4 @@ pub mod running;
 pub mod seed;
 pub mod ssh;
 
-pub use running::{Guest, GuestSpec, Trouble};
+pub use running::{Guest, GuestSpec, SavedGuest, Trouble};

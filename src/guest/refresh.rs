@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::Rng as _;
 
-use super::agent::{GUEST_AGENT, as_root};
+use super::agent::GUEST_AGENT;
 use super::keys::BakeKeys;
 use super::seed::BAKE_USER;
 use super::ssh::{Session, SshError, Talk};
@@ -29,7 +29,7 @@ pub struct Frozen {
 /// # Errors
 /// [`FailureKind::Guest`] if it can't be done.
 pub async fn freeze(session: &Session) -> Result<Frozen> {
-    let command = as_root(&format!("exec {GUEST_AGENT} freeze --for {FREEZE_SECONDS}"));
+    let command = format!("exec {GUEST_AGENT} freeze --for {FREEZE_SECONDS}");
     let freezing = async {
         let mut talk = session.talk(&command).await?;
         let line = talk.hear().await?;
@@ -62,10 +62,12 @@ impl Frozen {
         let thawing = async {
             // It may have thawed by itself: then nobody listens any more.
             let _ = self.talk.say("thaw").await;
-            self.talk.hear().await
+            // To its end: then the next command can follow.
+            while self.talk.hear().await?.is_some() {}
+            Ok::<_, SshError>(())
         };
         match tokio::time::timeout(FREEZE_BOUND, thawing).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 Err(Failure::guest("lost the guest while it thawed").caused_by(error))
             }
@@ -104,7 +106,7 @@ pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
          chmod 644 /etc/ssh/ssh_host_ed25519_key.pub\n\
          home=$(getent passwd {BAKE_USER} | cut -d: -f6)\n\
          cat > \"$home/.ssh/authorized_keys\" << 'END'\n{}\nEND\n\
-         systemctl reload ssh 2>/dev/null || systemctl reload sshd 2>/dev/null || kill -HUP \"$(cat /run/sshd.pid)\"\n",
+         kill -HUP \"$(cat /run/sshd.pid 2>/dev/null)\" 2>/dev/null || systemctl reload ssh 2>/dev/null || systemctl reload sshd\n",
         keys.host_private()?,
         keys.host_public()?,
         keys.authorized_key()?,
@@ -120,7 +122,7 @@ pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
 
 async fn run(session: &Session, what: &str, command: &str, stdin: &[u8]) -> Result<()> {
     let output = session
-        .run(&as_root(command), stdin, 64 * 1024)
+        .run(command, stdin, 64 * 1024)
         .await
         .or_failure(FailureKind::Guest, || format!("{what}: lost the guest"))?;
     if output.success() {

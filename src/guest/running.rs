@@ -1,6 +1,7 @@
 //! A guest that is up: its machine, its session, and how it is rebooted and stopped.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,7 +15,8 @@ use super::seed::{BAKE_USER, Seed};
 use super::ssh::{CommandOutput, Session};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::console::ConsoleTail;
-use crate::machine::memory::{self, Saved};
+use crate::machine::memory::{self, Saved, StateFiles};
+use crate::machine::ram::Ram;
 use crate::machine::{Boot, Disk, DiskBus, Machine, MachineSpec, Manner, Qemu};
 
 /// How to bring a guest up.
@@ -32,6 +34,8 @@ pub struct GuestSpec {
     pub folder: Utf8PathBuf,
     /// Whether QEMU may outlive us (for guests that are kept on failure).
     pub survive: bool,
+    /// Whether its state may be saved: then its memory is a file that we hold too.
+    pub saveable: bool,
     /// Told when the guest's disk can't be written any more.
     pub trouble: watch::Sender<Option<Trouble>>,
 }
@@ -102,11 +106,12 @@ impl GuestSpec {
         Ok(())
     }
 
-    fn manner(&self) -> Manner {
-        Manner {
-            survive: self.survive,
-            incoming: false,
+    /// Its memory, if that is ours to hold.
+    fn memory(&self) -> Result<Option<Arc<Ram>>> {
+        if !self.saveable {
+            return Ok(None);
         }
+        Ram::create(self.machine.memory_mib, &self.folder).map(|ram| Some(Arc::new(ram)))
     }
 }
 
@@ -116,6 +121,7 @@ pub struct Guest {
     qemu: Qemu,
     spec: GuestSpec,
     machine: Machine,
+    memory: Option<Arc<Ram>>,
     session: Session,
     tail: ConsoleTail,
     /// What the guest gets again after each reboot.
@@ -147,14 +153,15 @@ impl Guest {
         seen: impl FnMut(Climb<'_>),
     ) -> Result<Self> {
         spec.attach_seed()?;
-        let machine = Machine::launch(qemu, &spec.machine, &spec.folder, spec.manner()).await?;
-        watch_disk(&machine, spec.trouble.clone());
+        let memory = spec.memory()?;
+        let machine = launch(qemu, &spec, memory.clone(), false).await?;
         let mut tail = ConsoleTail::new(&machine.console);
         let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
         Ok(Self {
             qemu: qemu.clone(),
             spec,
             machine,
+            memory,
             session,
             tail,
             offers: Vec::new(),
@@ -162,36 +169,40 @@ impl Guest {
         })
     }
 
-    /// Starts the machine from a saved memory: its disk must be an overlay on the very disk that the memory was saved
-    /// with. The guest knows `saved` keys; it gets those of `spec`, a new time and new randomness before this returns.
+    /// Starts the machine from a saved state: its disk must be an overlay on the very disk that the state was saved with.
+    /// The guest gets the keys of `spec`, a new time and new randomness before this returns.
     ///
     /// # Errors
-    /// [`FailureKind::Environment`] if QEMU can't be started, [`FailureKind::Guest`] if the memory doesn't fit or the
+    /// [`FailureKind::Environment`] if QEMU can't be started, [`FailureKind::Guest`] if the state doesn't fit or the
     /// guest does not answer.
     pub async fn resume(
         qemu: &Qemu,
         mut spec: GuestSpec,
-        memory: &Utf8Path,
-        saved: &BakeKeys,
+        saved: &SavedGuest<'_>,
         mut seen: impl FnMut(Climb<'_>),
     ) -> Result<Self> {
         spec.attach_seed()?;
-        let manner = Manner {
-            incoming: true,
-            ..spec.manner()
-        };
-        let machine = Machine::launch(qemu, &spec.machine, &spec.folder, manner).await?;
-        watch_disk(&machine, spec.trouble.clone());
-        memory::load(&machine.qmp, &machine.memory_socket, memory).await?;
+        spec.saveable = true;
+        let memory = spec.memory()?;
+        // QEMU sets itself up meanwhile; it looks at the memory only when its devices have their state.
+        let (machine, loaded) = tokio::join!(
+            launch(qemu, &spec, memory.clone(), true),
+            load(memory.clone(), saved)
+        );
+        let machine = machine?;
+        loaded?;
+        memory::load_devices(&machine.qmp, &machine.memory_socket, &saved.files.devices).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let session = login(&machine, &mut tail, &spec, saved, &mut seen).await?;
+        let session = login(&machine, &mut tail, &spec, saved.keys, &mut seen).await?;
         refresh::renew(&session, &spec.keys).await?;
         session.close().await;
         let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
+        agent::attend(&session).await?;
         Ok(Self {
             qemu: qemu.clone(),
             spec,
             machine,
+            memory,
             session,
             tail,
             offers: Vec::new(),
@@ -200,20 +211,20 @@ impl Guest {
     }
 
     /// Seals the disk as it is now: the guest's filesystems are frozen, what was written so far stays unchanged in the
-    /// file beneath, and `overlay` takes what follows. With `memory`, the guest's memory of this moment is saved there.
+    /// file beneath, and `overlay` takes what follows. With `state`, the guest's state of this moment is saved there.
     ///
     /// `overlay` must exist, and name the file beneath as its backing file.
     ///
     /// # Errors
-    /// [`FailureKind::Guest`] if the guest can't be frozen or its disk not be sealed. That the memory can't be saved is
+    /// [`FailureKind::Guest`] if the guest can't be frozen or its disk not be sealed. That the state can't be saved is
     /// told apart, since the disk is sealed then all the same.
     pub async fn seal(
         &mut self,
         overlay: &Utf8Path,
-        memory: Option<&Utf8Path>,
+        state: Option<&StateFiles>,
     ) -> Result<Option<Result<Saved>>> {
         let frozen = refresh::freeze(&self.session).await?;
-        let sealed = self.seal_frozen(overlay, memory).await;
+        let sealed = self.seal_frozen(overlay, state).await;
         // Whatever happened: the guest must not stay paused.
         let going = memory::go_on(&self.machine.qmp).await;
         let thawed = frozen.thaw().await;
@@ -226,7 +237,7 @@ impl Guest {
     async fn seal_frozen(
         &mut self,
         overlay: &Utf8Path,
-        file: Option<&Utf8Path>,
+        state: Option<&StateFiles>,
     ) -> Result<Option<Result<Saved>>> {
         let qmp = &self.machine.qmp;
         memory::pause(qmp).await?;
@@ -244,13 +255,13 @@ impl Guest {
         if let Some(root) = self.spec.machine.disks.first_mut() {
             root.path = overlay.to_owned();
         }
-        match file {
-            // The disk is sealed already: without its memory the layer is still a layer.
-            Some(file) => {
-                let saved = memory::save(qmp, &self.machine.memory_socket, file).await;
-                Ok(Some(saved))
+        match (state, &self.memory) {
+            // The disk is sealed already: without its state the layer is still a layer.
+            (Some(files), Some(ram)) => {
+                let socket = &self.machine.memory_socket;
+                Ok(Some(memory::save(qmp, socket, ram, files).await))
             }
-            None => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -301,7 +312,7 @@ impl Guest {
     pub async fn root(&self, what: &str, command: &str) -> Result<CommandOutput> {
         let output = self
             .session
-            .run(&agent::as_root(command), &[], OUTPUT_LIMIT)
+            .run(command, &[], OUTPUT_LIMIT)
             .await
             .map_err(|error| self.lost(what).caused_by(error))?;
         if output.success() {
@@ -324,7 +335,7 @@ impl Guest {
     pub async fn reboot(&mut self, seen: impl FnMut(Climb<'_>)) -> Result<()> {
         let bound = self.spec.machine.accelerator.scale(SHUTDOWN_BOUND);
         // The connection may break before the command answers.
-        let command = agent::as_root("sync; systemctl reboot 2>/dev/null || reboot");
+        let command = "sync; systemctl reboot 2>/dev/null || reboot";
         let asked = self.session.run(&command, &[], OUTPUT_LIMIT);
         let _ = tokio::time::timeout(Duration::from_secs(30), asked).await;
         if tokio::time::timeout(bound, self.machine.wait())
@@ -342,14 +353,8 @@ impl Guest {
             return Err(self.lost("the reboot").with_details(exit.messages));
         }
         self.spec.machine.boot = Boot::Disk;
-        self.machine = Machine::launch(
-            &self.qemu,
-            &self.spec.machine,
-            &self.spec.folder,
-            self.spec.manner(),
-        )
-        .await?;
-        watch_disk(&self.machine, self.spec.trouble.clone());
+        self.memory = self.spec.memory()?;
+        self.machine = launch(&self.qemu, &self.spec, self.memory.clone(), false).await?;
         self.overlays = 0;
         self.session = login(
             &self.machine,
@@ -359,6 +364,7 @@ impl Guest {
             seen,
         )
         .await?;
+        agent::attend(&self.session).await?;
         for offer in &self.offers {
             self.offer_at(offer.address, offer.port).await?;
         }
@@ -410,6 +416,43 @@ impl Guest {
         };
         failure.with_details(ladder::console_excerpt(&self.machine.console))
     }
+}
+
+/// A guest's saved state.
+#[derive(Debug, Clone, Copy)]
+pub struct SavedGuest<'a> {
+    /// Where it lies.
+    pub files: &'a StateFiles,
+    /// Digest of the memory.
+    pub digest: &'a str,
+    /// The keys that the guest knows.
+    pub keys: &'a BakeKeys,
+}
+
+async fn launch(
+    qemu: &Qemu,
+    spec: &GuestSpec,
+    memory: Option<Arc<Ram>>,
+    incoming: bool,
+) -> Result<Machine> {
+    let manner = Manner {
+        survive: spec.survive,
+        incoming,
+        memory,
+    };
+    let machine = Machine::launch(qemu, &spec.machine, &spec.folder, manner).await?;
+    watch_disk(&machine, spec.trouble.clone());
+    Ok(machine)
+}
+
+async fn load(memory: Option<Arc<Ram>>, saved: &SavedGuest<'_>) -> Result<()> {
+    let Some(memory) = memory else {
+        return Ok(());
+    };
+    let (file, digest) = (saved.files.memory.clone(), saved.digest.to_owned());
+    tokio::task::spawn_blocking(move || memory.load(&file, &digest))
+        .await
+        .or_failure(FailureKind::Internal, || "a worker thread failed".into())?
 }
 
 async fn login(

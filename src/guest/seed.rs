@@ -1,6 +1,7 @@
 //! The NoCloud seed: a small FAT disk labelled `CIDATA` that tells cloud-init who the guest is.
 //!
 //! It is attached as a virtio disk: Debian's cloud kernel has no CD-ROM driver and would not see an ISO.
+//! Behind the volume lies the agent, so that the guest need not decrypt megabytes that come over SSH.
 //! Format: <https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html>.
 
 use std::io::{Cursor, Write as _};
@@ -8,6 +9,7 @@ use std::io::{Cursor, Write as _};
 use camino::Utf8Path;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
+use super::agent;
 use super::keys::BakeKeys;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
@@ -15,6 +17,9 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 const LABEL: [u8; 11] = *b"CIDATA     ";
 /// Room for user data of a few hundred KiB; small enough that writing it costs nothing.
 const SEED_SIZE: usize = 2 * 1024 * 1024;
+const SECTOR: usize = 512;
+/// Where the agent begins on the disk: right behind the volume, at a whole MiB.
+pub const AGENT_AT: usize = SEED_SIZE;
 /// The user that a bake logs in as; removed by sanitising.
 pub const BAKE_USER: &str = "ovenbird";
 
@@ -98,7 +103,12 @@ impl Seed {
             .truncate(true)
             .mode(0o600)
             .open(path)
-            .and_then(|mut file| file.write_all(&image))
+            .and_then(|mut file| {
+                file.write_all(&image)?;
+                file.write_all(agent::bytes())?;
+                // A disk is a whole number of sectors.
+                file.set_len((AGENT_AT + agent::bytes().len()).next_multiple_of(SECTOR) as u64)
+            })
             .map_err(|error| {
                 Failure::environment(format!("cannot write the seed {path}")).caused_by(error)
             })

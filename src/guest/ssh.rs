@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ovenbird_component::attend::Kind;
 use russh::client::{self, Handle};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{ChannelMsg, Disconnect};
+use russh::{Channel, ChannelMsg, Disconnect};
 use thiserror::Error;
 use tokio::net::TcpStream;
+
+use super::agent::GUEST_AGENT;
+use super::attendant::{Attendant, Heard};
 
 /// What can go wrong with the session.
 #[derive(Debug, Error)]
@@ -35,6 +39,9 @@ pub enum SshError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The agent does not keep to what was agreed.
+    #[error("the agent in the guest sends {0}")]
+    Strange(String),
 }
 
 /// The user network accepts a connection for a guest that has no network yet, and then waits long for the guest's
@@ -149,6 +156,8 @@ impl client::Handler for Ours {
 pub struct Session {
     handle: Handle<Ours>,
     offered: Offered,
+    /// The agent's process that runs our commands, while it does nothing.
+    attendant: Arc<Mutex<Option<Attendant>>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -204,7 +213,11 @@ impl Session {
         if !answer.success() {
             return Err(SshError::Refused { user: user.into() });
         }
-        Ok(Self { handle, offered })
+        Ok(Self {
+            handle,
+            offered,
+            attendant: Arc::default(),
+        })
     }
 
     /// Offers an address of the host to the guest: on a port of the guest's loopback interface, through this connection.
@@ -229,7 +242,45 @@ impl Session {
         Ok(port)
     }
 
-    /// Runs a command, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
+    /// From now on commands go through a process of the agent, which must be in its place: that spares each of them a
+    /// login and sudo.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn attend(&self) -> Result<(), SshError> {
+        let channel = self
+            .execute(&as_root(&format!("exec {GUEST_AGENT} attend")))
+            .await?;
+        self.give_back(Attendant::new(channel));
+        Ok(())
+    }
+
+    /// The attendant, if it is free. Whoever takes it and doesn't bring it back has broken it.
+    fn take_attendant(&self) -> Option<Attendant> {
+        self.attendant.lock().ok()?.take()
+    }
+
+    fn give_back(&self, attendant: Attendant) {
+        if let Ok(mut place) = self.attendant.lock() {
+            *place = Some(attendant);
+        }
+    }
+
+    /// Starts a command of the user that we are logged in as.
+    async fn execute(&self, command: &str) -> Result<Channel<client::Msg>, SshError> {
+        let channel = self
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(SshError::Broken)?;
+        channel
+            .exec(true, command)
+            .await
+            .map_err(SshError::Broken)?;
+        Ok(channel)
+    }
+
+    /// Runs a command of root's shell, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
     ///
     /// # Errors
     /// [`SshError::Broken`], [`SshError::TooMuch`]. A non-zero exit status is not an error.
@@ -262,7 +313,7 @@ impl Session {
         Ok(output)
     }
 
-    /// Runs a command, feeds it `stdin`, and hands each chunk that it prints to `sink`; returns its exit status.
+    /// Runs a command of root's shell, feeds it `stdin`, and hands each chunk that it prints to `sink`; returns its exit status.
     ///
     /// # Errors
     /// [`SshError::Broken`], and what `sink` returns.
@@ -272,7 +323,10 @@ impl Session {
         stdin: &[u8],
         sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
-        self.feed(command, stdin, sink).await
+        let start = std::time::Instant::now();
+        let status = self.feed(command, stdin, sink).await;
+        tracing::debug!(command, seconds = start.elapsed().as_secs_f32(), "ran");
+        status
     }
 
     /// The same with an input that is read as the command takes it.
@@ -285,15 +339,14 @@ impl Session {
         mut stdin: impl tokio::io::AsyncRead + Unpin,
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
-        let mut channel = self
-            .handle
-            .channel_open_session()
-            .await
-            .map_err(SshError::Broken)?;
-        channel
-            .exec(true, command)
-            .await
-            .map_err(SshError::Broken)?;
+        if let Some(mut attendant) = self.take_attendant() {
+            let (status, at_rest) = attendant.run(command, stdin, sink).await?;
+            if at_rest {
+                self.give_back(attendant);
+            }
+            return Ok(Some(status));
+        }
+        let mut channel = self.execute(&as_root(command)).await?;
         // The window lets the server stop us; so feeding and reading have to go on side by side.
         let writer = channel.make_writer();
         let feed = async move {
@@ -303,8 +356,8 @@ impl Session {
             let _ = tokio::io::copy(&mut stdin, &mut writer).await;
             let _ = writer.shutdown().await;
         };
-        let mut status = None;
         let read = async {
+            let mut status = None;
             while let Some(message) = channel.wait().await {
                 match message {
                     ChannelMsg::Data { data } => sink(Chunk::Stdout(&data))?,
@@ -314,10 +367,14 @@ impl Session {
                     _ => {}
                 }
             }
-            Ok(())
+            Ok::<_, SshError>(status)
         };
-        let ((), result) = tokio::join!(feed, read);
-        result?;
+        tokio::pin!(feed, read);
+        // A command that has ended takes no more input, and its server no longer says that there is room for it.
+        let status = tokio::select! {
+            status = &mut read => status?,
+            () = &mut feed => read.await?,
+        };
         if status.is_none() && self.handle.is_closed() {
             return Err(SshError::Broken(russh::Error::Disconnect));
         }
@@ -329,17 +386,15 @@ impl Session {
     /// # Errors
     /// [`SshError::Broken`].
     pub async fn talk(&self, command: &str) -> Result<Talk, SshError> {
-        let channel = self
-            .handle
-            .channel_open_session()
-            .await
-            .map_err(SshError::Broken)?;
-        channel
-            .exec(true, command)
-            .await
-            .map_err(SshError::Broken)?;
+        let partner = match self.take_attendant() {
+            Some(mut attendant) => {
+                attendant.begin(command).await?;
+                Partner::Attendant(Some(attendant), self.attendant.clone())
+            }
+            None => Partner::Channel(self.execute(&as_root(command)).await?),
+        };
         Ok(Talk {
-            channel,
+            partner,
             seen: Vec::new(),
         })
     }
@@ -357,8 +412,54 @@ impl Session {
 
 /// A command that is talked with, line by line.
 pub struct Talk {
-    channel: russh::Channel<client::Msg>,
+    partner: Partner,
     seen: Vec<u8>,
+}
+
+enum Partner {
+    Channel(Channel<client::Msg>),
+    /// With the place where it belongs; `None` after its command's end.
+    Attendant(Option<Attendant>, Arc<Mutex<Option<Attendant>>>),
+}
+
+impl Partner {
+    /// More of the output; `None` at its end.
+    async fn hear(&mut self) -> Result<Option<Vec<u8>>, SshError> {
+        match self {
+            Self::Channel(channel) => loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Data { data }) => return Ok(Some(data.to_vec())),
+                    Some(ChannelMsg::Close) | None => return Ok(None),
+                    Some(_) => {}
+                }
+            },
+            Self::Attendant(talking, place) => loop {
+                let Some(attendant) = talking else {
+                    return Ok(None);
+                };
+                match attendant.hear().await? {
+                    Heard::Stdout(bytes) => return Ok(Some(bytes)),
+                    Heard::Stderr(_) => {}
+                    Heard::Exit(_) => {
+                        attendant.send(Kind::StdinEnd, &[]).await?;
+                        if let Ok(mut place) = place.lock() {
+                            *place = talking.take();
+                        }
+                        return Ok(None);
+                    }
+                    Heard::End => return Ok(None),
+                }
+            },
+        }
+    }
+
+    async fn say(&mut self, bytes: &[u8]) -> Result<(), SshError> {
+        match self {
+            Self::Channel(channel) => channel.data(bytes).await.map_err(SshError::Broken),
+            Self::Attendant(Some(attendant), _) => attendant.send(Kind::Stdin, bytes).await,
+            Self::Attendant(None, _) => Ok(()),
+        }
+    }
 }
 
 /// Nobody talks in longer lines.
@@ -380,10 +481,9 @@ impl Talk {
                     limit: LONGEST_LINE,
                 });
             }
-            match self.channel.wait().await {
-                Some(ChannelMsg::Data { data }) => self.seen.extend_from_slice(&data),
-                Some(ChannelMsg::Close) | None => return Ok(None),
-                Some(_) => {}
+            match self.partner.hear().await? {
+                Some(bytes) => self.seen.extend_from_slice(&bytes),
+                None => return Ok(None),
             }
         }
     }
@@ -393,11 +493,7 @@ impl Talk {
     /// # Errors
     /// [`SshError::Broken`].
     pub async fn say(&mut self, line: &str) -> Result<(), SshError> {
-        let bytes = format!("{line}\n").into_bytes();
-        self.channel
-            .data(&bytes[..])
-            .await
-            .map_err(SshError::Broken)
+        self.partner.say(format!("{line}\n").as_bytes()).await
     }
 }
 
@@ -408,6 +504,11 @@ pub enum Chunk<'a> {
     Stdout(&'a [u8]),
     /// Of standard error.
     Stderr(&'a [u8]),
+}
+
+/// Puts the command line of a root shell before `command`; the bake user has passwordless sudo.
+fn as_root(command: &str) -> String {
+    format!("sudo -n -- sh -c {}", shell_quote(command))
 }
 
 /// Quotes a word for the guest's shell.

@@ -1,17 +1,26 @@
 //! A layer on the shelf, and one in the making.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::statvfs::statvfs;
 
 use super::key::LayerId;
 use super::record::{Memory, Record};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::machine::memory::StateFiles;
+use crate::machine::ram;
 
 pub(super) const RECORD: &str = "layer.json";
 pub(super) const DISK: &str = "disk.qcow2";
-const MEMORY: &str = "memory.zst";
+/// What the guest's devices and processors held.
+const DEVICES: &str = "devices.zst";
+/// The guest's memory as it was saved.
+const MEMORY: &str = "memory.raw";
+/// The same, made small when there was time.
+const PACKED: &str = "memory.qcow2";
 const VARS: &str = "vars.fd";
 /// Touched at each use: the order in which layers go when room is needed.
 pub(super) const USED: &str = ".used";
@@ -59,22 +68,29 @@ impl Layer {
         self.folder.join(DISK)
     }
 
-    /// The file of its memory, if it has one.
-    pub fn memory(&self) -> Option<(Utf8PathBuf, &Memory)> {
+    /// The guest's state, if it was saved.
+    pub fn state(&self) -> Option<(StateFiles, &Memory)> {
         let memory = self.record.memory.as_ref()?;
-        let file = self.folder.join(MEMORY);
-        file.is_file().then_some((file, memory))
+        let files = StateFiles {
+            devices: self.folder.join(DEVICES),
+            memory: [PACKED, MEMORY]
+                .map(|name| self.folder.join(name))
+                .into_iter()
+                .find(|file| file.is_file())?,
+        };
+        files.devices.is_file().then_some((files, memory))
     }
 
-    /// The variable store of its firmware, beside the memory.
+    /// The variable store of its firmware, beside the state.
     pub fn vars(&self) -> Utf8PathBuf {
         self.folder.join(VARS)
     }
 
-    /// Forgets the memory: it did not work, or is not worth its room.
-    pub fn forget_memory(&self) {
-        let _ = fs::remove_file(self.folder.join(MEMORY));
-        let _ = fs::remove_file(self.folder.join(VARS));
+    /// Forgets the guest's state: it did not work, or is not worth its room.
+    pub fn forget_state(&self) {
+        for name in [DEVICES, MEMORY, PACKED, VARS] {
+            let _ = fs::remove_file(self.folder.join(name));
+        }
     }
 }
 
@@ -98,9 +114,27 @@ impl Draft {
         self.folder.join(DISK)
     }
 
-    /// Where its memory is written.
-    pub fn memory(&self) -> Utf8PathBuf {
-        self.folder.join(MEMORY)
+    /// Where the guest's state is written.
+    pub fn state(&self) -> StateFiles {
+        StateFiles {
+            devices: self.folder.join(DEVICES),
+            memory: self.folder.join(MEMORY),
+        }
+    }
+
+    /// Whether there is room for the memory of a guest with so many MiB, and as much again: the bake itself comes first.
+    pub fn has_room_for_memory(&self, mib: u32) -> bool {
+        statvfs(self.folder.as_std_path()).is_ok_and(|disk| {
+            let free = u128::from(disk.blocks_available()) * u128::from(disk.fragment_size());
+            free >> 20 >= 2 * u128::from(mib)
+        })
+    }
+
+    /// Takes away what was written of a state that can't be saved.
+    pub fn forget_state(&self) {
+        let StateFiles { devices, memory } = self.state();
+        let _ = fs::remove_file(devices);
+        let _ = fs::remove_file(memory);
     }
 
     /// Where the variable store of its firmware is written.
@@ -124,9 +158,7 @@ impl Draft {
             format!("cannot write the layer in {}", self.folder)
         })?;
         self.published = true;
-        // Beside the bake: it would wait for the disk for seconds.
-        let folder = self.folder.clone();
-        std::thread::spawn(move || sync(&folder));
+        settle(&self.folder);
         hold(&self.folder)?.ok_or_else(|| {
             Failure::environment(format!(
                 "the layer in {} vanished while it was published",
@@ -144,9 +176,47 @@ impl Drop for Draft {
     }
 }
 
+/// Makes a new layer small and brings it to the platter, beside the bake and at the lowest priority. What is cut off by
+/// the end of the process is taken up by the next one.
+pub(super) fn settle(folder: &Utf8Path) {
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        let _ = rustix::process::nice(19);
+        // Nobody asks for what becomes of it: the layer is of use as it is.
+        if pack(&folder).is_ok() {
+            let _ = sync(&folder);
+        }
+    });
+}
+
+/// Puts a small file of the memory in the place of the one that was quick to write.
+fn pack(folder: &Utf8Path) -> std::io::Result<()> {
+    // One at a time: more would only take the processors from the guest.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let saved = folder.join(MEMORY);
+    if !saved.is_file() {
+        return Ok(());
+    }
+    // Held, so that nobody removes the layer meanwhile.
+    let Ok(Some(_layer)) = hold(folder) else {
+        return Err(std::io::ErrorKind::NotFound.into());
+    };
+    let alone = private_file(&folder.join(".packing"))?;
+    alone.try_lock()?;
+    // What was cut off by the end of a process.
+    for entry in folder.read_dir_utf8()?.flatten() {
+        if entry.file_name().ends_with(".partial") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    ram::pack(&saved, &folder.join(PACKED)).map_err(std::io::Error::other)?;
+    fs::remove_file(saved)
+}
+
 /// Brings a layer to the platter and marks it.
 fn sync(folder: &Utf8Path) -> std::io::Result<()> {
-    for name in [DISK, MEMORY, VARS, RECORD] {
+    for name in [DISK, DEVICES, PACKED, VARS, RECORD] {
         let path = folder.join(name);
         if path.exists() {
             File::open(path)?.sync_all()?;

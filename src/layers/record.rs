@@ -28,12 +28,14 @@ pub struct Record {
     pub memory: Option<Memory>,
 }
 
-/// A saved memory.
+/// A saved state of the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Memory {
     /// The machine that it fits.
     pub fit: MemoryFit,
+    /// Digest of the memory.
+    pub digest: String,
     /// The keys of the guest at that moment, in OpenSSH's format: the user's and the host's.
     pub user_key: String,
     /// The guest's host key.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::key::{LayerId, LayerKey};
-use super::layer::{Draft, Layer, hold, private_folder};
+use super::layer::{Draft, Layer, RECORD, SYNCED, hold, private_folder, settle};
 use crate::error::{FailureContext as _, FailureKind, Result};
 
 /// What was found for a key.
@@ -106,6 +106,16 @@ impl Shelf {
             published: false,
             _lock: lock,
         }))
+    }
+
+    /// Takes up what earlier processes left undone: see [`settle`].
+    pub fn settle(&self) {
+        let entries = self.root.read_dir_utf8().into_iter().flatten().flatten();
+        for folder in entries.map(|entry| entry.into_path()) {
+            if folder.join(RECORD).is_file() && !folder.join(SYNCED).exists() {
+                settle(&folder);
+            }
+        }
     }
 
     /// Whether somebody is making this layer right now.

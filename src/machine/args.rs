@@ -3,6 +3,8 @@
 //! An option and its value stand on one line. Nothing secret may ever appear here: arguments are visible to
 //! every process of the host.
 
+use std::os::fd::RawFd;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
@@ -114,12 +116,21 @@ pub struct Wiring {
     pub qmp: Utf8PathBuf,
     /// What the serial console prints.
     pub console: Utf8PathBuf,
-    /// Whether it waits for a saved memory instead of starting.
+    /// Whether it waits for a saved state instead of starting.
     pub incoming: bool,
+    /// The descriptor that QEMU inherits of a [memory](super::ram::Ram) that this process holds too.
+    pub memory: Option<RawFd>,
 }
 
 /// The version of the arguments' layout: it changes when a saved memory of before would not fit any more.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
+
+/// Where a process finds its own descriptors as files.
+#[cfg(target_os = "linux")]
+const DESCRIPTORS: &str = "/proc/self/fd";
+/// Where a process finds its own descriptors as files.
+#[cfg(not(target_os = "linux"))]
+const DESCRIPTORS: &str = "/dev/fd";
 
 /// Doubles the commas of a value inside of a comma-separated option, as QEMU wants it.
 pub fn escape(value: &str) -> String {
@@ -133,7 +144,19 @@ pub fn build(spec: &MachineSpec, wiring: &Wiring) -> Vec<String> {
     args.flag("-nodefaults");
     args.flag("-no-user-config");
     args.pair("-display", "none");
-    args.pair("-machine", machine(spec));
+    let mut machine = machine(spec);
+    if let Some(descriptor) = wiring.memory {
+        machine.push_str(",memory-backend=ram0");
+        // Shared, so that we see what the guest writes.
+        args.pair(
+            "-object",
+            format!(
+                "memory-backend-file,id=ram0,size={}M,mem-path={DESCRIPTORS}/{descriptor},share=on",
+                spec.memory_mib
+            ),
+        );
+    }
+    args.pair("-machine", machine);
     args.pair("-accel", accel(spec.accelerator));
     args.pair("-cpu", cpu(spec));
     args.pair(
@@ -361,6 +384,7 @@ mod tests {
             qmp: "/r/qmp".into(),
             console: "/r/console.log".into(),
             incoming: false,
+            memory: None,
         }
     }
 
@@ -380,6 +404,26 @@ mod tests {
     #[test]
     fn q35_bios_direct_kernel() {
         insta::assert_snapshot!(lines(&build(&spec(), &wiring())));
+    }
+
+    #[test]
+    fn a_memory_that_can_be_saved() {
+        let wiring = Wiring {
+            incoming: true,
+            memory: Some(7),
+            ..wiring()
+        };
+        let all = build(&spec(), &wiring);
+        let value = |option| {
+            let at = all.iter().position(|word| word == option).unwrap();
+            all[at + 1].as_str()
+        };
+        assert_eq!(value("-machine"), "q35,hpet=off,memory-backend=ram0");
+        assert_eq!(
+            value("-object"),
+            "memory-backend-file,id=ram0,size=2048M,mem-path=/proc/self/fd/7,share=on"
+        );
+        assert_eq!(value("-incoming"), "defer");
     }
 
     #[test]

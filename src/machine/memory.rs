@@ -1,35 +1,43 @@
-//! A machine's memory: saved to a file while the machine stands still, and brought back into a new process.
+//! A machine's state: saved while the machine stands still, and brought back into a new process.
 //!
-//! It is QEMU's migration stream, taken over a Unix socket (QEMU's sandbox may not start programs, so `exec:` is out)
-//! and compressed on the way. The stream fits only a machine with the same devices, memory and processor, of the same
-//! QEMU version; whoever keeps it has to keep that knowledge too.
+//! Its memory is a [file](super::ram) that is copied. What its devices and processors hold is QEMU's migration stream,
+//! without the memory (`x-ignore-shared`): some megabytes, taken over a Unix socket, since QEMU's sandbox may not start
+//! programs. The state fits only a machine with the same devices, memory and processor, of the same QEMU version; whoever
+//! keeps it has to keep that knowledge too.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use super::qmp::{Qmp, QmpError};
+use super::ram::Ram;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
-/// The fastest level; most of the time goes into QEMU's scan of the memory anyway.
+/// The stream is small.
 const LEVEL: i32 = 1;
-/// More threads than these gain nothing at this level.
-const THREADS: u32 = 2;
 /// QEMU holds itself back to 128 MiB/s unless told otherwise. Bytes for a second.
 const BANDWIDTH: u64 = 1 << 40;
-/// A copy of the memory takes seconds; a minute for each GiB is for a very slow disk.
+/// The stream takes milliseconds; this is for a very slow disk.
 const BOUND: Duration = Duration::from_secs(300);
 
+/// Where a state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFiles {
+    /// What devices and processors hold.
+    pub devices: Utf8PathBuf,
+    /// The memory.
+    pub memory: Utf8PathBuf,
+}
+
 /// What was saved.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
-    /// Bytes of the stream before compression.
-    pub stream: u64,
-    /// Bytes of the file.
-    pub file: u64,
+    /// Digest of the memory.
+    pub digest: String,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -50,13 +58,30 @@ pub async fn go_on(qmp: &Qmp) -> Result<()> {
     command(qmp, "cont", json!({})).await
 }
 
-/// Writes the memory of a paused machine to `file`. The machine can go on afterwards.
+/// Writes the state of a paused machine, whose memory is `ram`. The machine can go on afterwards.
 ///
 /// # Errors
-/// [`FailureKind::Environment`] if the file can't be written, [`FailureKind::Guest`] if QEMU refuses (some devices can't
+/// [`FailureKind::Environment`] if a file can't be written, [`FailureKind::Guest`] if QEMU refuses (some devices can't
 /// be saved).
-pub async fn save(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<Saved> {
+pub async fn save(
+    qmp: &Qmp,
+    socket: &Utf8Path,
+    ram: &Arc<Ram>,
+    files: &StateFiles,
+) -> Result<Saved> {
     let start = Instant::now();
+    save_devices(qmp, socket, &files.devices).await?;
+    let (ram, file) = (ram.clone(), files.memory.clone());
+    let digest = tokio::task::spawn_blocking(move || ram.save(&file))
+        .await
+        .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+    Ok(Saved {
+        digest: digest.to_string(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+async fn save_devices(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<()> {
     let _ = std::fs::remove_file(socket);
     let listener = UnixListener::bind(socket).or_failure(FailureKind::Environment, || {
         format!("cannot listen at {socket}")
@@ -67,6 +92,7 @@ pub async fn save(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<Saved
         stream.set_read_timeout(Some(BOUND))?;
         take(stream, &target)
     });
+    leave_memory_out(qmp).await?;
     set_bandwidth(qmp).await?;
     command(qmp, "migrate", json!({ "uri": format!("unix:{socket}") })).await?;
     let finished = finished(qmp).await;
@@ -79,22 +105,18 @@ pub async fn save(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<Saved
         .or_failure(FailureKind::Internal, || "a worker thread failed".into())?;
     let _ = std::fs::remove_file(socket);
     finished?;
-    let (stream, size) = taken.or_failure(FailureKind::Environment, || {
-        format!("cannot write the guest's memory to {file}")
-    })?;
-    Ok(Saved {
-        stream,
-        file: size,
-        seconds: start.elapsed().as_secs_f64(),
+    taken.or_failure(FailureKind::Environment, || {
+        format!("cannot write the guest's state to {file}")
     })
 }
 
-/// Brings a saved memory into a machine that was launched for it, and lets it run.
+/// Brings the state of the devices into a machine that was launched for it and has its memory already; lets it run.
 ///
 /// # Errors
 /// [`FailureKind::Environment`] if the file can't be read, [`FailureKind::Guest`] if it doesn't fit the machine.
-pub async fn load(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<()> {
+pub async fn load_devices(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<()> {
     let _ = std::fs::remove_file(socket);
+    leave_memory_out(qmp).await?;
     command(
         qmp,
         "migrate-incoming",
@@ -109,10 +131,20 @@ pub async fn load(qmp: &Qmp, socket: &Utf8Path, file: &Utf8Path) -> Result<()> {
     // What QEMU says tells more than the broken pipe that follows from it.
     finished(qmp).await?;
     given.or_failure(FailureKind::Environment, || {
-        format!("cannot read the guest's memory from {file}")
+        format!("cannot read the guest's state from {file}")
     })?;
     let _ = std::fs::remove_file(socket);
     go_on(qmp).await
+}
+
+/// Shared memory stays where it is; QEMU knows this since 4.0, under a name for trials.
+async fn leave_memory_out(qmp: &Qmp) -> Result<()> {
+    command(
+        qmp,
+        "migrate-set-capabilities",
+        json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] }),
+    )
+    .await
 }
 
 async fn set_bandwidth(qmp: &Qmp) -> Result<()> {
@@ -164,9 +196,9 @@ fn refused(error: QmpError) -> Failure {
     Failure::guest("QEMU does not let its guest be saved or resumed").caused_by(error)
 }
 
-fn take(mut stream: UnixStream, file: &Utf8Path) -> std::io::Result<(u64, u64)> {
+fn take(mut stream: UnixStream, file: &Utf8Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // The guest's memory holds keys.
+    // Devices hold what passes through them.
     let file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -175,19 +207,15 @@ fn take(mut stream: UnixStream, file: &Utf8Path) -> std::io::Result<(u64, u64)> 
         .open(file)?;
     let mut encoder = zstd::Encoder::new(file, LEVEL)?;
     encoder.include_checksum(true)?;
-    encoder.multithread(THREADS)?;
     let mut buffer = vec![0; 1 << 20];
-    let mut total = 0;
     loop {
         let count = stream.read(&mut buffer)?;
         if count == 0 {
             break;
         }
-        total += count as u64;
         encoder.write_all(&buffer[..count])?;
     }
-    let file = encoder.finish()?;
-    Ok((total, file.metadata()?.len()))
+    encoder.finish().map(drop)
 }
 
 fn give(file: &Utf8Path, socket: &Utf8Path) -> std::io::Result<()> {

@@ -11,13 +11,16 @@ pub mod memory;
 pub mod payload;
 pub mod qemu;
 pub mod qmp;
+pub mod ram;
 
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -28,6 +31,7 @@ pub use firmware::Firmware;
 pub use qemu::{Arch, Qemu};
 pub use qmp::Qmp;
 
+use self::ram::Ram;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// QEMU creates its socket in milliseconds; a host under load may take seconds to start a large program.
@@ -64,12 +68,14 @@ impl Exit {
 }
 
 /// How a machine is launched, beyond what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Manner {
     /// QEMU is not ended by the kernel when this process dies (for guests that are kept).
     pub survive: bool,
-    /// It waits for a [saved memory](memory::load) instead of starting.
+    /// It waits for a [saved state](memory::load_devices) instead of starting.
     pub incoming: bool,
+    /// The guest's memory, if its state shall be saved or brought back.
+    pub memory: Option<Arc<Ram>>,
 }
 
 /// A running QEMU.
@@ -98,7 +104,11 @@ impl Machine {
         qemu: &Qemu,
         spec: &MachineSpec,
         folder: &Utf8Path,
-        Manner { survive, incoming }: Manner,
+        Manner {
+            survive,
+            incoming,
+            memory,
+        }: Manner,
     ) -> Result<Self> {
         if let FirmwareFiles::Uefi { image, vars } = &spec.firmware
             && !vars.exists()
@@ -113,6 +123,7 @@ impl Machine {
             qmp: qmp_socket,
             console: folder.join("console.log"),
             incoming,
+            memory: memory.as_ref().map(|ram| ram.descriptor()),
         };
         // A socket left by a crashed QEMU would make the new one fail.
         let _ = std::fs::remove_file(&wiring.qmp);
@@ -129,6 +140,9 @@ impl Machine {
             .kill_on_drop(!survive);
         if !survive {
             die_with_parent(&mut command);
+        }
+        if let Some(ram) = &memory {
+            inherit(&mut command, ram.descriptor());
         }
         let mut child = command.spawn().or_failure(FailureKind::Environment, || {
             format!("cannot start {}", qemu.path)
@@ -339,6 +353,19 @@ fn make_writable(path: &Utf8Path) -> Result<()> {
         .or_failure(FailureKind::Environment, || {
             format!("cannot make {path} writable")
         })
+}
+
+/// Lets the child have a descriptor that closes at every other program's start.
+fn inherit(command: &mut Command, descriptor: RawFd) {
+    // SAFETY: fcntl is async-signal-safe, and the caller keeps the descriptor open until the child has started.
+    unsafe {
+        command.pre_exec(move || {
+            let descriptor = BorrowedFd::borrow_raw(descriptor);
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))
+                .map(drop)
+                .map_err(std::io::Error::from)
+        });
+    }
 }
 
 /// Has the kernel end the child when this process dies, however it dies: no orphaned guests.

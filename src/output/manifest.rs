@@ -139,7 +139,7 @@ pub struct Residue {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Boot {
-    /// `build` or `test`.
+    /// `build`, `test`, or `copy` for a second copy that was compared with the first.
     pub purpose: String,
     /// The output that was booted; none for the build guest.
     pub output: Option<OutputFormat>,
@@ -158,6 +158,9 @@ pub struct Boot {
     pub resumed: bool,
     /// Seconds from QEMU's start to the login.
     pub seconds: f64,
+    /// Of a copy: what it has of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
 }
 
 /// A file of the image.

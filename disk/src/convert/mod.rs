@@ -131,8 +131,8 @@ pub fn convert_many(
     Ok(finished)
 }
 
-/// Writes a disk into a file that is open, as a sparse raw one.
-pub(crate) fn write_raw(
+/// Writes a disk into an empty file that is open, as a sparse raw one.
+pub fn fill(
     reader: &dyn DiskReader,
     file: &File,
     options: &ConvertOptions,
@@ -285,6 +285,10 @@ fn run(
     let mut encodings: Vec<Encoding> = writers.iter().map(|w| w.encoding()).collect();
     encodings.sort();
     encodings.dedup();
+    let mut in_place = Vec::new();
+    for writer in writers.iter() {
+        in_place.extend(writer.in_place()?);
+    }
     let pool = Pool::default();
     let mut tree = TreeHash::default();
     pipeline::ordered(
@@ -292,12 +296,18 @@ fn run(
         Units::new(reader),
         || {
             let mut encoder = Encoder::new(&encodings);
-            let pool = &pool;
+            let (pool, in_place) = (&pool, &in_place);
             move |unit| match unit {
                 Unit::Zeros { first, count } => Ok(Step::Zeros { first, count }),
-                Unit::Block(number) => encoder
-                    .encode(reader, number, pool)
-                    .map(|block| Step::Block(Box::new(block))),
+                Unit::Block(number) => {
+                    let block = encoder.encode(reader, number, pool)?;
+                    for file in in_place {
+                        for (at, data) in block.data_runs() {
+                            write_at(file, data, block.offset() + at)?;
+                        }
+                    }
+                    Ok(Step::Block(Box::new(block)))
+                }
             }
         },
         |step| {

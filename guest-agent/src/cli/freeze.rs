@@ -93,6 +93,18 @@ fn freeze(bound: Duration) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Thaws whatever a freeze of another time holds still.
+pub(super) fn thaw_all() -> std::io::Result<()> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    for (_, path) in mounts(&text) {
+        let Ok(file) = File::open(path) else { continue };
+        let mut unused = 0;
+        // SAFETY: as above. What is not frozen says so, and that is fine.
+        let _ = unsafe { fithaw(file.as_raw_fd(), &raw mut unused) };
+    }
+    Ok(())
+}
+
 /// Filesystems that stand still until this is dropped.
 struct Frozen(Vec<File>);
 

@@ -1,6 +1,8 @@
 //! The command line, with the flags of the service's own runner.
 
 #[cfg(unix)]
+mod attend;
+#[cfg(unix)]
 mod freeze;
 #[cfg(unix)]
 mod refresh;
@@ -27,6 +29,10 @@ enum Command {
     /// Check documents without running them.
     Validate(validate::ValidateArguments),
     #[cfg(unix)]
+    /// Run commands for the host, one after the other; it speaks in frames.
+    #[command(hide = true)]
+    Attend,
+    #[cfg(unix)]
     /// Hold the filesystems still for a snapshot: says `frozen`, and thaws at a line on standard input.
     Freeze(freeze::FreezeArguments),
     #[cfg(unix)]
@@ -46,6 +52,8 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Validate(arguments) => validate::run(arguments),
+        #[cfg(unix)]
+        Command::Attend => attend::run(),
         #[cfg(unix)]
         Command::Freeze(arguments) => freeze::run(&arguments),
         #[cfg(unix)]

@@ -4,8 +4,10 @@ use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{complain, print_line};
@@ -56,6 +58,9 @@ fn refresh(arguments: &RefreshArguments) -> Result<serde_json::Value, String> {
     if arguments.entropy_stdin {
         mix_in().map_err(|error| format!("cannot renew the kernel's randomness: {error}"))?;
     }
+    end_attendants();
+    // A state is saved while the filesystems are frozen, and nobody else thaws those of its copies at once.
+    super::freeze::thaw_all().map_err(|error| format!("cannot thaw the filesystems: {error}"))?;
     if let Some(time) = arguments.time {
         let seconds = i64::try_from(time / 1_000_000_000).unwrap_or(i64::MAX);
         let nanoseconds = i64::try_from(time % 1_000_000_000).unwrap_or(0);
@@ -67,6 +72,25 @@ fn refresh(arguments: &RefreshArguments) -> Result<serde_json::Value, String> {
         "time": arguments.time.is_some(),
         "leases": renew_leases(),
     }))
+}
+
+/// Ends the processes that served the host of another time: nobody speaks to them any more.
+fn end_attendants() {
+    let own = std::fs::read_link("/proc/self/exe").ok();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes.map(|entry| entry.path()) {
+        let attends = std::fs::read(process.join("cmdline"))
+            .is_ok_and(|words| words.split(|byte| *byte == 0).nth(1) == Some(b"attend"));
+        if !attends || std::fs::read_link(process.join("exe")).ok() != own {
+            continue;
+        }
+        let number = process
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        if let Some(number) = number {
+            let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
+        }
+    }
 }
 
 fn mix_in() -> std::io::Result<()> {

@@ -107,7 +107,7 @@ kept() {{ [ -n "$1" ] && [ -n "$W" ] && [ -e "$W/$1" ]; }}
         let variable = variable(rule.id);
         let _ = writeln!(
             text,
-            "if [ ${variable} = done ]; then\n:\n{}\nfi\necho \"{TAG} {} ${variable}\"",
+            "if [ ${variable} = done ]; then\n:\n{}\nfi\nread -r up rest < /proc/uptime; echo \"{TAG} {} ${variable} $up\"",
             rule.script.trim(),
             rule.id
         );
@@ -153,10 +153,12 @@ pub async fn run(
     );
     let output = guest
         .session()
-        .run("sudo -n -- sh -s", program.as_bytes(), 1 << 20)
+        .run("exec sh -s", program.as_bytes(), 1 << 20)
         .await
         .map_err(|error| guest.lost("the clean-up").caused_by(error))?;
     let text = output.text();
+    // With the guest's seconds since its start: what takes long shows.
+    tracing::debug!(%text, "cleaned up");
     let results = parse(&text);
     if !output.success() || !text.contains(&format!("{TAG} read-only")) {
         let last = results.last().map_or("none", |result| result.id.as_str());
