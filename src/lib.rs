@@ -20,6 +20,7 @@ pub mod machine;
 pub mod output;
 pub mod packages;
 pub mod pipeline;
+pub mod registry;
 pub mod schedule;
 pub mod store;
 pub mod timings;

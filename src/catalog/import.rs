@@ -21,12 +21,16 @@ pub struct Request<'a> {
     pub version: Option<Version>,
     /// What the disk file must be.
     pub digest: Option<Digest>,
+    /// QEMU's name of the disk's format, where it is known and must not be probed.
+    pub format: Option<&'a str>,
     /// For which guests.
     pub architecture: Arch,
     /// The user of the distribution, if known.
     pub default_user: Option<&'a str>,
     /// By which firmware it boots; otherwise read from its partition table.
     pub firmware: Option<Vec<Firmware>>,
+    /// Where it came from, if not from this file.
+    pub origin: Option<Origin>,
 }
 
 /// Copies a disk to the shelf, as qcow2.
@@ -55,7 +59,10 @@ pub async fn import(
         progress.stage("verify");
         FileDigests::of(&source, Some(expected), |_| ())?.verify(expected, source.as_str())?;
     }
-    let info = DiskInfo::of(&source)?;
+    let info = match request.format {
+        Some(format) => DiskInfo::of_format(&source, format)?,
+        None => DiskInfo::of(&source)?,
+    };
     let firmware = match &request.firmware {
         Some(firmware) => firmware.clone(),
         None => inspect::firmware(&source, &info.format)?,
@@ -102,7 +109,10 @@ pub async fn import(
         virtual_size: converted.virtual_size,
         sha256: digests.sha256.hex().to_owned(),
         published_digest: request.digest.clone(),
-        origin: Origin::Imported(source.file_name().unwrap_or_default().to_owned()),
+        origin: request
+            .origin
+            .clone()
+            .unwrap_or_else(|| Origin::Imported(source.file_name().unwrap_or_default().to_owned())),
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -151,9 +161,11 @@ mod tests {
             name: "mine",
             version: None,
             digest: None,
+            format: None,
             architecture: Arch::X86_64,
             default_user: None,
             firmware: None,
+            origin: None,
         }
     }
 

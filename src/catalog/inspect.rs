@@ -47,12 +47,27 @@ impl DiskInfo {
     /// [`CatalogError::BadDisk`] for a disk that `qemu-img` can't read, that is marked corrupt, or that would pull in other
     /// files: a qcow2 from elsewhere may name any file of this machine as its backing or data file.
     pub fn of(path: &Utf8Path) -> Result<Self> {
+        Self::look(path, None)
+    }
+
+    /// The same for a file that is to be of this format (QEMU's name), whatever its first bytes look like.
+    ///
+    /// # Errors
+    /// Those of [`DiskInfo::of`].
+    pub fn of_format(path: &Utf8Path, format: &str) -> Result<Self> {
+        Self::look(path, Some(format))
+    }
+
+    fn look(path: &Utf8Path, format: Option<&str>) -> Result<Self> {
         let bad = |reason: String| CatalogError::BadDisk {
             path: path.to_owned(),
             reason,
         };
         std::fs::metadata(path).map_err(CatalogError::io("read", path))?;
-        let output = qemu_img(&["info", "--output=json", "-U", path.as_str()])?;
+        let mut arguments = vec!["info", "--output=json", "-U"];
+        arguments.extend(format.iter().flat_map(|format| ["-f", format]));
+        arguments.push(path.as_str());
+        let output = qemu_img(&arguments)?;
         if !output.status.success() {
             return Err(bad(String::from_utf8_lossy(&output.stderr)
                 .trim()

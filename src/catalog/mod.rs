@@ -19,6 +19,7 @@ pub mod progress;
 pub mod pull;
 pub mod record;
 pub mod reference;
+pub mod registry;
 pub mod remote;
 mod resolve;
 mod seal;

@@ -4,7 +4,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use camino::Utf8PathBuf;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,15 +11,17 @@ use serde_json::{Value, json};
 use super::Session;
 use super::build::cancel_on_signal;
 use super::printer::Printer;
+use super::push::RegistryArgs;
 use crate::catalog::digest::Digest;
 use crate::catalog::entry::{self, Entry};
 use crate::catalog::progress::Progress;
 use crate::catalog::shelf::Stored;
 use crate::catalog::{
-    CatalogError, Reference, Shelf, Version, VersionPattern, bootstrap, import, pull,
+    CatalogError, Reference, Shelf, Version, VersionPattern, bootstrap, import, pull, registry,
 };
 use crate::error::{Failure, FailureKind, Result};
 use crate::machine::{Arch, Firmware};
+use crate::registry::ImageReference;
 
 /// Arguments of `base`.
 #[derive(Debug, clap::Args)]
@@ -95,26 +96,31 @@ struct BuildArgs {
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// The disk: raw, qcow2, VMDK, VHD, VHDX
-    disk: Utf8PathBuf,
-    /// Name on the shelf
+    /// The disk: raw, qcow2, VMDK, VHD, VHDX, or oci://REGISTRY/REPOSITORY:TAG
+    disk: String,
+    /// Name on the shelf; from a registry the image's own if left out
+    #[arg(value_name = "NAME", conflicts_with = "name")]
+    shelf_name: Option<String>,
+    /// The same as an option
     #[arg(long)]
-    name: String,
+    name: Option<String>,
     /// Version of the image; default: 1.0.0, then 1.0.1 and so on
     #[arg(long, value_name = "X.Y.Z")]
     version: Option<Version>,
     /// What the file must be: sha256:... or sha512:...
     #[arg(long)]
     digest: Option<Digest>,
-    /// Architecture of the guest
-    #[arg(long, value_enum, default_value_t = ArchArg::X86_64, value_name = "NAME")]
-    arch: ArchArg,
+    /// Architecture of the guest; default: x86_64, from a registry what the image says
+    #[arg(long, value_enum, value_name = "NAME")]
+    arch: Option<ArchArg>,
     /// The user that the image's cloud-init makes
     #[arg(long, value_name = "USER")]
     default_user: Option<String>,
     /// How the disk boots; default: read from its partition table
     #[arg(long, value_enum, value_delimiter = ',', value_name = "bios,uefi")]
     firmware: Option<Vec<FirmwareArg>>,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -177,7 +183,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
 }
 
 /// Work that Ctrl-C ends: dropping it stops its programs and removes what they made.
-async fn cancellable(work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(super) async fn cancellable(work: impl Future<Output = Result<()>>) -> Result<()> {
     let cancel = cancel_on_signal();
     tokio::select! {
         result = work => result,
@@ -330,19 +336,42 @@ async fn build(args: &BuildArgs, session: &Session) -> Result<()> {
 
 async fn import_one(args: &ImportArgs, session: &Session) -> Result<()> {
     let meter = Meter::new(session.printer);
-    let request = import::Request {
-        disk: &args.disk,
-        name: &args.name,
-        version: args.version,
-        digest: args.digest.clone(),
-        architecture: args.arch.into(),
-        default_user: args.default_user.as_deref(),
-        firmware: args
-            .firmware
-            .as_ref()
-            .map(|modes| modes.iter().map(|&mode| mode.into()).collect()),
+    let name = args.shelf_name.as_deref().or(args.name.as_deref());
+    let firmware: Option<Vec<Firmware>> = args
+        .firmware
+        .as_ref()
+        .map(|modes| modes.iter().map(|&mode| mode.into()).collect());
+    let usage = |text: &str| Failure::new(FailureKind::Usage, text);
+    let image = if args.disk.starts_with("oci://") {
+        if args.digest.is_some() {
+            return Err(usage("--digest is for files").with_hint(
+                "the digest belongs into the reference: oci://REGISTRY/REPOSITORY@sha256:...",
+            ));
+        }
+        let request = registry::Request {
+            reference: args.disk.parse::<ImageReference>()?,
+            options: args.registry.options(),
+            name,
+            version: args.version,
+            architecture: args.arch.map(Into::into),
+            default_user: args.default_user.as_deref(),
+            firmware,
+        };
+        registry::import(session.home.path(), &request, &meter).await?
+    } else {
+        let request = import::Request {
+            disk: args.disk.as_str().into(),
+            name: name.ok_or_else(|| usage("a disk of yours needs a name on the shelf: --name"))?,
+            version: args.version,
+            digest: args.digest.clone(),
+            format: None,
+            architecture: args.arch.map(Into::into).unwrap_or_default(),
+            default_user: args.default_user.as_deref(),
+            firmware,
+            origin: None,
+        };
+        import::import(session.home.path(), &request, &meter).await?
     };
-    let image = import::import(session.home.path(), &request, &meter).await?;
     meter.finish();
     report(&image, "imported", session.printer);
     Ok(())
@@ -437,14 +466,14 @@ fn gib(bytes: u64) -> String {
 }
 
 /// Shows progress: a bar or a spinner on a terminal, a line for each stage elsewhere, nothing with `--json`.
-struct Meter {
+pub(super) struct Meter {
     bar: Option<ProgressBar>,
     printer: Printer,
     started: Instant,
 }
 
 impl Meter {
-    fn new(printer: Printer) -> Self {
+    pub(super) fn new(printer: Printer) -> Self {
         let live = !printer.json && std::io::stderr().is_terminal();
         Self {
             bar: live.then(ProgressBar::new_spinner),
@@ -453,7 +482,7 @@ impl Meter {
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -544,6 +573,8 @@ mod tests {
             "pull ubuntu-24.04 --arch arm64 --from http://127.0.0.1:8080/mirror",
             "build debian-12 --version 12.1.0",
             "import disk.vmdk --name mine --firmware bios,uefi --digest aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "import oci://localhost:5000/web:1",
+            "import oci://localhost:5000/web:1 mine --arch arm64 --plain-http",
             "rm a/1.0.0 b",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -551,7 +582,7 @@ mod tests {
         for line in [
             "rm",
             "build debian-12 --version 12.x.x",
-            "import disk.vmdk",
+            "import disk.vmdk mine --name mine",
             "import d --name n --digest md5:aa",
         ] {
             assert!(parse(line).is_err(), "{line}");

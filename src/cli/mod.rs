@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod prepare;
 pub mod printer;
+pub mod push;
 pub mod scheduler;
 pub mod schema;
 pub mod show;
@@ -103,6 +104,8 @@ enum Verb {
     Component(component::Args),
     /// Convert a disk from any format to any other
     Convert(convert::Args),
+    /// Push an image or a disk to an OCI registry
+    Push(push::Args),
     /// Look into disks without mounting them, resize and check them
     Disk(disk::Args),
     /// Look at finished images and past builds
@@ -177,6 +180,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Dev(args) => dev::dev(args, &open(home)?).await,
         Verb::Shell(args) => dev::shell(args, &open(home)?).await,
         Verb::Base(args) => base::run(args, &open(home)?).await,
+        Verb::Push(args) => push::run(args, &open(home)?).await,
         Verb::Doctor(args) => doctor::run(&args, &open(home)?).await,
         Verb::Pipeline(args) => pipeline::run(args, &open(home)?).await,
         Verb::Scheduler(args) => scheduler::run(&args, &open(home)?).await,

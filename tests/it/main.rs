@@ -10,6 +10,7 @@ mod layers;
 mod moto;
 mod outside;
 mod pipelines;
+mod registry;
 mod setup;
 mod store;
 mod store_crashes;
