@@ -83,8 +83,11 @@ impl BuildStage<'_, '_> {
         if layers.is_empty() {
             self.bootstrap().await?;
             if let Some(first) = making.pop_front() {
+                let overlay = self.next_disk(&first, making.front());
+                lay_over(overlay.as_deref(), &disk).await?;
+                let seconds = started.seconds;
                 disk = self
-                    .seal(first, making.front(), disk, &mut layers, started.seconds)
+                    .seal(first, overlay, making.front(), disk, &mut layers, seconds)
                     .await?;
             }
         } else {
@@ -330,12 +333,19 @@ impl BuildStage<'_, '_> {
                         continue;
                     };
                     let start = Instant::now();
+                    let overlay = self.next_disk(&made, making.front());
                     let guest = self.instances.guest()?;
                     files::put(guest, &plan.components[index]).await?;
-                    components::run(guest, order(Some(index), &build), (step, recorder)).await?;
+                    // While the component is at work: the guest shall not wait for it later.
+                    let (ran, laid) = tokio::join!(
+                        components::run(guest, order(Some(index), &build), (step, recorder)),
+                        lay_over(overlay.as_deref(), &disk)
+                    );
+                    ran?;
+                    laid?;
                     let seconds = start.elapsed().as_secs_f64();
                     disk = self
-                        .seal(made, making.front(), disk, layers, seconds)
+                        .seal(made, overlay, making.front(), disk, layers, seconds)
                         .await?;
                 }
                 if self.validate {
@@ -382,22 +392,24 @@ impl BuildStage<'_, '_> {
             .map(drop)
     }
 
+    /// The disk that the guest writes to when `made` is a layer; none if it becomes no layer.
+    fn next_disk(&self, made: &Making, next: Option<&Making>) -> Option<Utf8PathBuf> {
+        made.draft.as_ref().map(|_| self.place(next))
+    }
+
     /// Makes a layer of what the guest has written to `disk`, and returns the disk that it writes to from now on.
     async fn seal(
         &mut self,
         made: Making,
+        overlay: Option<Utf8PathBuf>,
         next: Option<&Making>,
         disk: Utf8PathBuf,
         layers: &mut Vec<Layer>,
         seconds: f64,
     ) -> Result<Utf8PathBuf> {
-        let Some(draft) = made.draft else {
+        let (Some(draft), Some(overlay)) = (made.draft, overlay) else {
             return Ok(disk);
         };
-        let overlay = self.place(next);
-        let size = qemu_img::info(&disk).await?.virtual_size;
-        let below = backing_name(&overlay, &disk);
-        qemu_img::create_overlay_unopened(&overlay, &below, size).await?;
         // After the last component nothing follows that a resume would save. Memory that may hold secrets stays memory.
         let wants_memory = self.warm
             && next.is_some()
@@ -457,6 +469,15 @@ impl BuildStage<'_, '_> {
         layers.push(draft.publish(record)?);
         Ok(overlay)
     }
+}
+
+/// Puts an overlay on the disk that the guest writes to; it is not opened before the guest stands still.
+async fn lay_over(overlay: Option<&Utf8Path>, disk: &Utf8Path) -> Result<()> {
+    let Some(overlay) = overlay else {
+        return Ok(());
+    };
+    let size = qemu_img::info(disk).await?.virtual_size;
+    qemu_img::create_overlay_unopened(overlay, &backing_name(overlay, disk), size).await
 }
 
 /// Begins all layers that are missing, up to the first one that is not kept. `None` if another build has begun the first

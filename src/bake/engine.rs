@@ -111,7 +111,8 @@ pub async fn bake(
         run: identity.run.clone(),
         logs: identity.logs.clone(),
     });
-    let run = RunFolder::create(&identity.runs, &identity.run, &image, BAKE_USER)?;
+    let mut run = RunFolder::create(&identity.runs, &identity.run, &image, BAKE_USER)?;
+    run.set_staging(Staging::place(&identity.target, &identity.run))?;
     let mut bake = Bake {
         plan,
         identity,

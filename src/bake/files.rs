@@ -44,7 +44,7 @@ pub async fn put(guest: &Guest, component: &PlannedComponent) -> Result<()> {
     let session = guest.session();
     let mut said = Vec::new();
     let sent = session
-        .feed(&command, near, |chunk| {
+        .feed(command, near, |chunk| {
             if let crate::guest::ssh::Chunk::Stderr(bytes) = chunk {
                 let room = 4096_usize.saturating_sub(said.len());
                 said.extend_from_slice(&bytes[..bytes.len().min(room)]);

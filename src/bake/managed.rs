@@ -20,7 +20,8 @@ pub fn find(name: &str, pattern: VersionPattern) -> Option<(Version, &'static st
 }
 
 /// The names of all.
-pub fn names() -> Vec<&'static str> {
+#[cfg(test)]
+fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = COMPONENTS
         .dirs()
         .filter_map(|dir| dir.path().to_str())

@@ -23,6 +23,9 @@ pub struct RunRecord {
     pub user: String,
     /// Whether the guest was kept after a failure and outlives its owner.
     pub kept: bool,
+    /// Where its outputs grow until they are whole.
+    #[serde(default)]
+    pub staging: Option<Utf8PathBuf>,
 }
 
 /// A process, told apart from a later one with the same number by its start time.
@@ -125,6 +128,7 @@ impl RunFolder {
                 ssh_port: None,
                 user: user.into(),
                 kept: false,
+                staging: None,
             },
             keep: false,
         };
@@ -140,6 +144,15 @@ impl RunFolder {
     /// What is on record of it.
     pub fn record(&self) -> &RunRecord {
         &self.record
+    }
+
+    /// Records where the outputs are going to grow: if this process is killed, the next one removes them.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if the record can't be written.
+    pub fn set_staging(&mut self, staging: Utf8PathBuf) -> Result<()> {
+        self.record.staging = Some(staging);
+        self.save()
     }
 
     /// Records the guest that runs now, with the files that let `ssh` in.
@@ -250,6 +263,9 @@ pub fn sweep(runs: &Utf8Path) -> Vec<String> {
         if let Some(qemu) = record.qemu {
             qemu.kill();
         }
+        if let Some(staging) = &record.staging {
+            let _ = std::fs::remove_dir_all(staging);
+        }
         if std::fs::remove_dir_all(&folder).is_ok() {
             cleared.push(record.image);
         }
@@ -315,11 +331,15 @@ mod tests {
         let runs = Utf8Path::from_path(root.path()).unwrap();
         let alive = RunFolder::create(runs, "alive", "a/1.0.0/1", "u").unwrap();
         let mut dead = RunFolder::create(runs, "dead", "b/1.0.0/1", "u").unwrap();
+        let staging = runs.join(".1.dead.part");
+        std::fs::create_dir(&staging).unwrap();
+        dead.set_staging(staging.clone()).unwrap();
         dead.record.owner.start = 1;
         dead.save().unwrap();
         dead.keep = true;
         drop(dead);
         assert_eq!(sweep(runs), ["b/1.0.0/1"]);
+        assert!(!staging.exists());
         assert!(alive.path().exists());
         assert_eq!(list(runs).len(), 1);
         drop(alive);

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rand::Rng as _;
 
 use super::agent::GUEST_AGENT;
@@ -89,17 +91,10 @@ pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
         .as_nanos();
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
-    let command = format!("exec {GUEST_AGENT} refresh --time {now} --entropy-stdin");
-    run(
-        session,
-        "renewing the guest's time and randomness",
-        &command,
-        &entropy,
-    )
-    .await?;
-    // Through the pipe: arguments can be read by every process of the guest.
+    // Through the pipe, all of it: arguments can be read by every process of the guest.
     let script = format!(
         "set -e\numask 077\n\
+         base64 -d << 'END' | {GUEST_AGENT} refresh --time {now} --entropy-stdin\n{}\nEND\n\
          rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub\n\
          cat > /etc/ssh/ssh_host_ed25519_key << 'END'\n{}END\n\
          cat > /etc/ssh/ssh_host_ed25519_key.pub << 'END'\n{}\nEND\n\
@@ -107,13 +102,14 @@ pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
          home=$(getent passwd {BAKE_USER} | cut -d: -f6)\n\
          cat > \"$home/.ssh/authorized_keys\" << 'END'\n{}\nEND\n\
          kill -HUP \"$(cat /run/sshd.pid 2>/dev/null)\" 2>/dev/null || systemctl reload ssh 2>/dev/null || systemctl reload sshd\n",
+        BASE64.encode(entropy),
         keys.host_private()?,
         keys.host_public()?,
         keys.authorized_key()?,
     );
     run(
         session,
-        "renewing the guest's keys",
+        "renewing the guest's time, randomness and keys",
         "exec sh",
         script.as_bytes(),
     )

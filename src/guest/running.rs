@@ -369,7 +369,7 @@ impl Guest {
         let bound = self.spec.machine.accelerator.scale(SHUTDOWN_BOUND);
         // The connection may break before the command answers.
         let command = "sync; systemctl reboot 2>/dev/null || reboot";
-        let asked = self.session.run(&command, &[], OUTPUT_LIMIT);
+        let asked = self.session.run(command, &[], OUTPUT_LIMIT);
         let _ = tokio::time::timeout(Duration::from_secs(30), asked).await;
         if tokio::time::timeout(bound, self.machine.wait())
             .await

@@ -25,14 +25,7 @@ impl Staging {
                     .with_hint("remove it, or choose another `local.destination`"),
             );
         }
-        let parent = target
-            .parent()
-            .filter(|parent| !parent.as_str().is_empty())
-            .unwrap_or(Utf8Path::new("."));
-        let folder = parent.join(format!(
-            ".{}.{run}.part",
-            target.file_name().unwrap_or("image")
-        ));
+        let folder = Self::place(target, run);
         std::fs::create_dir_all(&folder)
             .or_failure(FailureKind::Output, || format!("cannot create {folder}"))?;
         Ok(Self {
@@ -40,6 +33,18 @@ impl Staging {
             target: target.to_owned(),
             published: false,
         })
+    }
+
+    /// Where a run's outputs for `target` grow.
+    pub fn place(target: &Utf8Path, run: &str) -> Utf8PathBuf {
+        let parent = target
+            .parent()
+            .filter(|parent| !parent.as_str().is_empty())
+            .unwrap_or(Utf8Path::new("."));
+        parent.join(format!(
+            ".{}.{run}.part",
+            target.file_name().unwrap_or("image")
+        ))
     }
 
     /// Takes up what was [set aside](Self::set_aside) for `target`; it is then removed when dropped, as if just made.
