@@ -324,7 +324,7 @@ impl Ebs {
                 .map_err(|error| error.into_failure(&format!("list the blocks of {snapshot}")))?;
             for block in answer["Blocks"].as_array().into_iter().flatten() {
                 if let (Some(index), Some(token)) =
-                    (block["BlockIndex"].as_u64(), block["BlockToken"].as_str())
+                    (index_of(&block["BlockIndex"]), block["BlockToken"].as_str())
                 {
                     blocks.insert(index, token.to_owned());
                 }
@@ -369,6 +369,11 @@ impl Ebs {
         }
         Ok((answer.body, digest))
     }
+}
+
+/// A number; some stand-ins for the service write it as text.
+fn index_of(value: &serde_json::Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 fn encode(text: &str) -> String {

@@ -23,8 +23,8 @@ pub(in crate::distribute) fn source(folder: &Utf8Path) -> Source {
 }
 
 fn plan(text: &str) -> Result<Plan> {
-    let text = format!("kind: DistributionConfiguration\nname: d\n{text}");
-    let (documents, problems) = load_text("d.yaml".into(), &text, &BTreeMap::new());
+    let text = format!("kind: DistributionConfiguration\nname: dist\n{text}");
+    let (documents, problems) = load_text("dist.yaml".into(), &text, &BTreeMap::new());
     let Some(Body::DistributionConfiguration(configuration)) =
         documents.first().map(|document| &document.body)
     else {
