@@ -4,6 +4,7 @@ mod bake;
 mod base;
 mod cli;
 mod component;
+mod distribute;
 mod documents;
 mod failures;
 mod layers;
