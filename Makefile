@@ -5,7 +5,7 @@ CARGO ?= cargo
 OVENBIRD = target/release/ovenbird
 TEST_HOME = target/ovenbird-test/home
 
-.PHONY: help setup setup-bench build demo test test-base bench lint install
+.PHONY: help setup setup-bench build demo test test-base bench torture lint install
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -30,10 +30,15 @@ test-base: ## Build the base image that the tests share
 test: setup test-base ## Run all tests, those that boot guests too
 	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --workspace
 
+# What takes too long for every run: bakes that are killed at random moments, many bakes at once.
+torture: setup test-base ## Run the long trials
+	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --run-ignored only --no-capture -E 'test(torture)'
+
 bench: setup-bench build ## Run the benchmarks, rivals side by side
 	$(OVENBIRD) base build debian-12 --if-missing
 	OVENBIRD=$(OVENBIRD) benches/bake-vs-packer.sh
 	$(CARGO) run --release --quiet --example store-scale -- $(OVENBIRD)
+	benches/agent.sh
 	benches/disk.sh "$$($(OVENBIRD) base show debian-12 --json | jq -r '.folder + "/" + .disk')"
 
 lint: ## Check format, lints, documentation and dependencies

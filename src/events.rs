@@ -30,6 +30,8 @@ pub enum StepKind {
     RunSanitizeScript,
     /// Stop the build guest.
     TerminateBuildInstance,
+    /// Look at the finished disk from outside: the clean-up, and what looks like a secret.
+    InspectDisk,
     /// Write the outputs.
     CreateOutputImage,
     /// Boot an output afresh.
@@ -53,6 +55,7 @@ impl StepKind {
             Self::InventoryCollection => "InventoryCollection",
             Self::RunSanitizeScript => "RunSanitizeScript",
             Self::TerminateBuildInstance => "TerminateBuildInstance",
+            Self::InspectDisk => "InspectDisk",
             Self::CreateOutputImage => "CreateOutputImage",
             Self::LaunchTestInstance => "LaunchTestInstance",
             Self::ApplyTestComponents => "ApplyTestComponents",

@@ -4,12 +4,14 @@
 //! problem: `line:column severity code`. A name that ends with `(steps)` has only the steps of a build phase as its
 //! document, and lines and columns count from there. Platforms come after `platforms:` in the name line.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
 use ovenbird_component::action::{ACTIONS, Platform};
-use ovenbird_component::source::{Severity, Source};
-use ovenbird_component::{Options, validate_source};
+use ovenbird_component::source::{Code, Diagnostic, Node, Severity, Source, parse_one};
+use ovenbird_component::{Options, validate_bytes, validate_source};
+use serde_json::Value;
 
 /// Lines and columns that the wrapping of a `(steps)` case adds.
 const PRELUDE: &str = "schemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n";
@@ -91,37 +93,248 @@ fn found(case: &Case) -> String {
     lines.trim().to_owned()
 }
 
-#[test]
-fn every_case_gives_exactly_the_expected_problems() {
+/// All cases of all files, with the name of the file.
+fn all_cases() -> Vec<(String, Case)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut count = 0;
-    let mut wrong = String::new();
-    let mut codes = std::collections::BTreeSet::new();
+    let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).expect("cases") {
         let path = entry.expect("entry").path();
-        for case in cases(&std::fs::read_to_string(&path).expect("text")) {
-            count += 1;
-            let found = found(&case);
-            codes.extend(
-                found
-                    .lines()
-                    .filter_map(|line| line.rsplit(' ').next())
-                    .map(str::to_owned),
+        let text = std::fs::read_to_string(&path).expect("text");
+        let file = path.file_name().expect("a name").display().to_string();
+        all.extend(cases(&text).into_iter().map(|case| (file.clone(), case)));
+    }
+    all
+}
+
+#[test]
+fn every_case_gives_exactly_the_expected_problems() {
+    let mut wrong = String::new();
+    for (file, case) in all_cases() {
+        let found = found(&case);
+        if found != case.expected {
+            let _ = write!(
+                wrong,
+                "\n## {} in {file}\nexpected:\n{}\nfound:\n{found}\n",
+                case.name, case.expected
             );
-            if found != case.expected {
-                let _ = write!(
-                    wrong,
-                    "\n## {} in {}\nexpected:\n{}\nfound:\n{found}\n",
-                    case.name,
-                    path.display(),
-                    case.expected
-                );
-            }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert!(count > 60, "only {count} cases");
-    assert!(codes.len() > 50, "only {} codes: {codes:?}", codes.len());
+}
+
+/// Problems whose documents are too large to stand in a case.
+fn made_documents() -> Vec<(Code, Vec<u8>)> {
+    let step = "{name: X, action: ExecuteBash, inputs: {commands: [a]}}";
+    let small = format!("schemaVersion: 1\nphases: [{{name: build, steps: [{step}]}}]\n");
+    let mut parameters = "schemaVersion: 1\nparameters:\n".to_owned();
+    for index in 0..26 {
+        let _ = writeln!(parameters, "  - Par{index}: {{type: string, default: x}}");
+    }
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..8 {
+        let items = vec![format!("*a{}", level - 1); 10].join(", ");
+        let _ = writeln!(bomb, "a{level}: &a{level} [{items}]");
+    }
+    vec![
+        (
+            Code::DocumentTooLarge,
+            format!("{small}{}\n", "#".repeat(70_000)).into_bytes(),
+        ),
+        (
+            Code::TooManyParameters,
+            format!("{parameters}phases: [{{name: build, steps: [{step}]}}]\n").into_bytes(),
+        ),
+        (Code::NestedTooDeeply, "[".repeat(1_000).into_bytes()),
+        (Code::DocumentTooComplex, bomb.into_bytes()),
+        (Code::NotUtf8, b"name: gr\xfc\xdfe\n".to_vec()),
+    ]
+}
+
+#[test]
+fn every_code_has_a_case_and_its_own_severity() {
+    let mut seen = BTreeSet::new();
+    let mut note = |item: &Diagnostic| {
+        let code = Code::from_word(&item.code).unwrap_or_else(|| {
+            panic!("`{}` is not in the list of codes", item.code);
+        });
+        assert_eq!(item.severity, code.severity(), "{code}");
+        assert!(!item.message.is_empty(), "{code}");
+        seen.insert(code);
+    };
+    for (_, case) in all_cases() {
+        let source = Source::new("case.yml", case.document.as_str());
+        validate_source(&source, &case.options)
+            .diagnostics
+            .iter()
+            .for_each(&mut note);
+    }
+    for (code, bytes) in made_documents() {
+        let found = validate_bytes("made.yml", &bytes, &Options::default()).diagnostics;
+        assert!(
+            found.iter().any(|item| item.code == code.word()),
+            "{code}: {found}"
+        );
+        found.iter().for_each(&mut note);
+    }
+    let missing: Vec<&Code> = Code::ALL
+        .iter()
+        .filter(|code| !seen.contains(code))
+        .collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+#[test]
+fn codes_are_words_of_their_own() {
+    let words: BTreeSet<&str> = Code::ALL.iter().map(|code| code.word()).collect();
+    assert_eq!(words.len(), Code::ALL.len());
+    for code in Code::ALL {
+        let word = code.word();
+        assert!(
+            word.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'),
+            "{word}"
+        );
+        assert!(code.about().ends_with('.'), "{word}");
+    }
+}
+
+/// Places of the language where a key may stand, as `parameters[].*.type`; `*` is a name of the author's own.
+fn keys(node: &Node, path: &str, keys: &mut BTreeSet<String>) {
+    if let Some(items) = node.as_sequence() {
+        for item in items {
+            self::keys(item, &format!("{path}[]"), keys);
+        }
+    }
+    for entry in node.as_mapping().map_or(&[][..], |map| &map.entries) {
+        let own_name = path == "parameters[]" || path == "constants[]";
+        let name = if own_name { "*" } else { &entry.key.text };
+        let inner = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
+        keys.insert(inner.clone());
+        self::keys(&entry.value, &inner, keys);
+    }
+}
+
+/// The same, of the schema. Inputs and operators are looked after where documents run.
+fn schema_keys(schema: &Value, all: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.trim_start_matches("#/$defs/");
+        let conditions = name == "condition" || name == "guard";
+        if !conditions {
+            schema_keys(&all["$defs"][name], all, path, keys);
+        } else if name == "guard" {
+            keys.extend(["then", "else"].map(|key| format!("{path}.{key}")));
+        }
+        return;
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let place = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        keys.insert(place.clone());
+        schema_keys(inner, all, &place, keys);
+    }
+    if schema["items"].is_object() {
+        schema_keys(&schema["items"], all, &format!("{path}[]"), keys);
+    }
+    if schema["additionalProperties"].is_object() {
+        keys.insert(format!("{path}.*"));
+        schema_keys(
+            &schema["additionalProperties"],
+            all,
+            &format!("{path}.*"),
+            keys,
+        );
+    }
+    for alternative in schema["oneOf"].as_array().into_iter().flatten() {
+        schema_keys(alternative, all, path, keys);
+    }
+}
+
+#[test]
+fn every_field_stands_in_a_good_document_and_in_a_bad_one() {
+    let schema = ovenbird_component::schema::document();
+    let mut wanted = BTreeSet::new();
+    schema_keys(&schema, &schema, "", &mut wanted);
+    assert!(wanted.contains("phases[].steps[].loop.forEach.delimiter"));
+    let (mut good, mut bad) = (BTreeSet::new(), BTreeSet::new());
+    for (_, case) in all_cases() {
+        let source = Source::new("case.yml", case.document.as_str());
+        let errors = validate_source(&source, &case.options)
+            .diagnostics
+            .has_errors();
+        if let (Some(node), _) = parse_one(&source) {
+            keys(&node, "", if errors { &mut bad } else { &mut good });
+        }
+    }
+    let missing: Vec<_> = wanted.difference(&good).collect();
+    assert!(missing.is_empty(), "in no good document: {missing:?}");
+    let missing: Vec<_> = wanted.difference(&bad).collect();
+    assert!(missing.is_empty(), "in no bad document: {missing:?}");
+}
+
+/// Problems that an editor has to see as well. Others need to know more than a schema can: platforms, names, places.
+const SEEN_BY_EDITORS: [Code; 14] = [
+    Code::UnknownKey,
+    Code::MissingKey,
+    Code::SchemaVersion,
+    Code::UnknownAction,
+    Code::UnknownInput,
+    Code::MissingInput,
+    Code::UnknownOperator,
+    Code::MissingOperator,
+    Code::SeveralOperators,
+    Code::MissingOperand,
+    Code::SurplusOperand,
+    Code::WrongArity,
+    Code::BothLoops,
+    Code::FlatParameter,
+];
+
+#[test]
+fn the_schema_takes_good_documents_and_no_others() {
+    let schema = ovenbird_component::schema::document();
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let (mut good, mut refused) = (0, BTreeSet::new());
+    for (file, case) in all_cases() {
+        let source = Source::new("case.yml", case.document.as_str());
+        let (Some(node), _) = parse_one(&source) else {
+            continue;
+        };
+        let found = validate_source(&source, &case.options).diagnostics;
+        let json = node.to_json();
+        if !found.has_errors() {
+            let problem = validator
+                .validate(&json)
+                .err()
+                .map(|problem| problem.to_string());
+            assert_eq!(problem, None, "{} in {file}", case.name);
+            good += 1;
+            continue;
+        }
+        let codes: BTreeSet<Code> = found
+            .iter()
+            .filter_map(|item| Code::from_word(&item.code))
+            .filter(|code| SEEN_BY_EDITORS.contains(code))
+            // A reference to an input that is not there is no matter of form.
+            .filter(|code| *code != Code::UnknownInput || file == "inputs.case")
+            .collect();
+        if !codes.is_empty() {
+            assert!(
+                !validator.is_valid(&json),
+                "{} in {file}: {codes:?}",
+                case.name
+            );
+            refused.extend(codes);
+        }
+    }
+    assert!(good > 15, "only {good} good documents");
+    assert_eq!(refused.len(), SEEN_BY_EDITORS.len(), "{refused:?}");
 }
 
 #[test]
@@ -203,33 +416,5 @@ fn warnings_can_be_left_out() {
         with.diagnostics
             .iter()
             .all(|item| item.severity == Severity::Warning)
-    );
-}
-
-#[test]
-fn large_documents_and_many_parameters_are_refused() {
-    let filler = "#".repeat(70_000);
-    let text = format!(
-        "schemaVersion: 1\nphases:\n  - name: build\n    steps:\n      - {{name: X, action: ExecuteBash, inputs: {{commands: [a]}}}}\n{filler}\n"
-    );
-    let found = validate_source(&Source::new("x", text), &Options::default());
-    assert!(
-        found
-            .diagnostics
-            .iter()
-            .any(|item| item.code == "document-too-large")
-    );
-
-    let mut text = "schemaVersion: 1\nparameters:\n".to_owned();
-    for index in 0..26 {
-        let _ = writeln!(text, "  - Par{index}: {{type: string, default: x}}");
-    }
-    text.push_str("phases:\n  - name: build\n    steps:\n      - {name: X, action: ExecuteBash, inputs: {commands: [a]}}\n");
-    let found = validate_source(&Source::new("x", text), &Options::default());
-    assert!(
-        found
-            .diagnostics
-            .iter()
-            .any(|item| item.code == "too-many-parameters")
     );
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crc_fast::{CrcAlgorithm, checksum};
 use ovenbird_disk::fs::{self, FsKind, Identity, NodeKind, Volume};
 use ovenbird_disk::table::PartitionTable;
 use ovenbird_disk::{
@@ -130,21 +131,14 @@ impl DiskReader for Memory {
     }
 }
 
-/// CRC-32 as in Ethernet (`REFLECTED = 0xEDB8_8320`) or, with another polynomial, as in iSCSI.
-fn crc(bytes: &[u8], polynomial: u32) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ (polynomial & 0u32.wrapping_sub(crc & 1))
-        })
-    })
-}
-
+/// CRC-32 as in Ethernet.
 fn crc32(bytes: &[u8]) -> u32 {
-    crc(bytes, 0xedb8_8320)
+    checksum(CrcAlgorithm::Crc32IsoHdlc, bytes) as u32
 }
 
+/// CRC-32 as in iSCSI.
 fn crc32c(bytes: &[u8]) -> u32 {
-    crc(bytes, 0x82f6_3b78)
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 thread_local! {

@@ -10,6 +10,7 @@
 compile_error!("ovenbird-disk needs a 64-bit target");
 
 pub mod bytes;
+pub mod checksums;
 mod convert;
 mod digest;
 mod error;

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
 use crate::bytes::{SECTOR, index, len64};
-use crate::convert::{BLOCK, Block, Encoding, Sequential, Writer, set_length, write_at};
+use crate::convert::{BLOCK, Block, Encoding, Sequential, Writer, set_length};
 use crate::digest::DiskDigest;
 use crate::reader::check_bounds;
 use crate::{DiskReader, Error, Extent, ExtentKind, Result, Sha256Digest};
@@ -121,10 +121,12 @@ impl Writer for RawWriter<'_> {
         Encoding::Plain
     }
 
-    fn block(&mut self, block: &Block) -> Result<()> {
-        for (at, data) in block.data_runs() {
-            write_at(self.file, data, block.offset() + at)?;
-        }
+    fn in_place(&self) -> Result<Option<File>> {
+        let file = self.file.try_clone();
+        file.map(Some).map_err(|e| Error::io("share the file", e))
+    }
+
+    fn block(&mut self, _: &Block) -> Result<()> {
         Ok(())
     }
 

@@ -13,7 +13,9 @@ pub mod config;
 mod digest;
 mod modules;
 mod net;
+mod platform;
 mod process;
+mod restart;
 mod run;
 pub mod secrets;
 
@@ -21,10 +23,10 @@ pub use config::RunConfig;
 pub use run::{EventStream, Outcome, RunError, run};
 
 /// Exit code for "everything worked".
-pub const EXIT_SUCCESS: u8 = 0;
+pub const EXIT_SUCCESS: i32 = 0;
 /// Exit code for "a document failed".
-pub const EXIT_FAILED: u8 = 1;
+pub const EXIT_FAILED: i32 = 1;
 /// Exit code for "the run could not be carried out as ordered".
-pub const EXIT_USAGE: u8 = 2;
-/// Exit code for "reboot the machine, then start this again with the same state folder".
-pub const EXIT_REBOOT: u8 = 194;
+pub const EXIT_USAGE: i32 = 2;
+/// Exit code for "reboot the machine, then start this again with the same state folder": 194, and 3010 on Windows.
+pub const EXIT_REBOOT: i32 = platform::EXIT_REBOOT;

@@ -279,6 +279,7 @@ fn every_case_ends_as_expected_and_nothing_of_the_language_is_left_out() {
         "semantics.case",
         "references.case",
         "complete.case",
+        "failures.case",
     ];
     let mut used = Used::new();
     std::thread::scope(|scope| {

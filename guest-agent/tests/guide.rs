@@ -8,6 +8,7 @@ use ovenbird_agent::{Outcome, run};
 use ovenbird_component::action::ACTIONS;
 use ovenbird_component::condition::{OPERATORS, SecondOperand};
 use ovenbird_component::event::Status;
+use ovenbird_component::source::Code;
 
 fn guide_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/components.md")
@@ -112,11 +113,29 @@ fn operators() -> String {
     text
 }
 
+fn codes() -> String {
+    let mut text = "\n| code | | |\n|---|---|---|\n".to_owned();
+    for code in Code::ALL {
+        let _ = writeln!(
+            text,
+            "| `{code}` | {} | {} |",
+            code.severity(),
+            code.about()
+        );
+    }
+    text.push('\n');
+    text
+}
+
 /// The tables are written by this test when `UPDATE_GUIDE` is set, and compared otherwise.
 #[test]
 fn the_tables_are_those_of_the_code() {
     let mut wanted = guide();
-    for (name, content) in [("modules", modules()), ("operators", operators())] {
+    for (name, content) in [
+        ("modules", modules()),
+        ("operators", operators()),
+        ("codes", codes()),
+    ] {
         let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
         let start = wanted.find(&open).expect("the opening mark") + open.len();
         let end = wanted.find(&close).expect("the closing mark");

@@ -224,6 +224,69 @@ fn what_cannot_be_updated_is_refused_with_the_reason() {
     }
 }
 
+#[test]
+fn only_root_updates_the_system() {
+    let machine = Machine::new();
+    machine.program("local", "apt-get", "");
+    machine.write_steps("- {name: U, action: UpdateOS}");
+    let output = std::process::Command::new("unshare")
+        .args([
+            "--user",
+            "--map-user=1000",
+            env!("CARGO_BIN_EXE_ovenbird-agent"),
+        ])
+        .args(machine.arguments())
+        .output()
+        .expect("ran");
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("UpdateOS has to run as root"), "{text}");
+}
+
+#[test]
+fn scripts_need_bash() {
+    let machine = Machine::new();
+    machine.write_steps("- {name: U, action: ExecuteBash, inputs: {commands: [date]}}");
+    let output = namespace::agent(&[
+        ("/bin/bash", Instead::NoProgram),
+        ("/usr/bin/bash", Instead::NoProgram),
+    ])
+    .args(machine.arguments())
+    .output()
+    .expect("ran");
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("bash is not installed in this guest"),
+        "{text}"
+    );
+}
+
+/// Should the guard be broken, only a folder of the test is emptied.
+#[test]
+fn folders_of_the_operating_system_are_neither_emptied_nor_deleted() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.at("home/somebody")).expect("folder");
+    let home = machine.at("home");
+    for step in [
+        "- {name: D, action: DeleteFolder, inputs: [{path: /home, force: true}]}",
+        "- {name: D, action: CreateFolder, inputs: [{path: /home}]}",
+    ] {
+        machine.write_steps(step);
+        let output = namespace::agent(&[("/home", Instead::Path(&home))])
+            .args(machine.arguments())
+            .output()
+            .expect("ran");
+        let text = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("belongs to the operating system and is not emptied or deleted"),
+            "{text}"
+        );
+        assert!(machine.at("home/somebody").is_dir());
+    }
+}
+
 /// Runs with `--reboot self`, follows what was registered for the next start, and gives the exit codes on the way.
 fn reboot_and_come_back(machine: &Machine, registered: impl Fn() -> Option<String>) -> Vec<i32> {
     let (sbin, run, etc) = (machine.at("sbin"), machine.at("run"), machine.at("etc"));

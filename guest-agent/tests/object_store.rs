@@ -82,6 +82,19 @@ impl Place {
     }
 
     fn run_as(&self, steps: &str, secret: &str, upload: bool) -> Summary {
+        self.run_at(steps, self.store(secret), upload)
+    }
+
+    fn store(&self, secret: &str) -> ObjectStore {
+        ObjectStore {
+            endpoint: Some(self.endpoint()),
+            access_key_id: Some(KEY.to_owned()),
+            secret_access_key: Some(secret.to_owned()),
+            ..ObjectStore::default()
+        }
+    }
+
+    fn run_at(&self, steps: &str, object_store: ObjectStore, upload: bool) -> Summary {
         self.write("case.yml", Self::document(steps).as_bytes());
         let config = RunConfig {
             documents: vec![DocumentEntry {
@@ -91,12 +104,7 @@ impl Place {
             }],
             log_directory: Some(self.at("local-logs")),
             working_directory: Some(self.folder.path().to_owned()),
-            object_store: ObjectStore {
-                endpoint: Some(self.endpoint()),
-                access_key_id: Some(KEY.to_owned()),
-                secret_access_key: Some(secret.to_owned()),
-                ..ObjectStore::default()
-            },
+            object_store,
             log_upload: upload.then(|| LogUpload {
                 bucket: "logs".to_owned(),
                 owner: None,
@@ -261,6 +269,10 @@ fn what_goes_wrong_says_why_and_leaves_what_is_there_already() {
     place.write("root/bucket/q/one", b"one");
     place.write("here", b"old");
     place.write("one.txt", b"1");
+    // Sparse: it takes no room.
+    std::fs::File::create(place.at("large"))
+        .and_then(|file| file.set_len((5 << 30) + 1))
+        .expect("a file");
     let cases = [
         (
             "S3Download",
@@ -292,6 +304,11 @@ fn what_goes_wrong_says_why_and_leaves_what_is_there_already() {
             "S3Download",
             "source: 's3://bucket/q/one', destination: here, overwrite: false",
             "exists and overwrite is false",
+        ),
+        (
+            "S3Upload",
+            "source: large, destination: 's3://bucket/x'",
+            "bytes, the most that one upload takes",
         ),
         (
             "S3Upload",
@@ -342,6 +359,97 @@ fn wrong_credentials_are_refused_and_not_shown() {
         std::fs::read_to_string(Path::new(&refused.log_url).join("application.log")).expect("log");
     assert!(!log.contains("a-wrong-secret"));
     assert!(!place.at("d").exists());
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named() {
+    let place = Place::start();
+    place.write("one.txt", b"1");
+    place.write("root/bucket/q/one", b"one");
+    let down =
+        "- {name: X, action: S3Download, inputs: [{source: 's3://bucket/q/one', destination: d}]}";
+    let up =
+        "- {name: X, action: S3Upload, inputs: [{source: one.txt, destination: 's3://bucket/x'}]}";
+    let good = || place.store(SECRET);
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", listener.local_addr().expect("an address"))
+    };
+    let cases = [
+        (
+            "half of the credentials",
+            down,
+            ObjectStore {
+                secret_access_key: None,
+                ..good()
+            },
+            "the object store has only one half of its credentials",
+        ),
+        (
+            "a key that nobody has",
+            down,
+            ObjectStore {
+                access_key_id: Some("AKIDSOMEBODYELSE".to_owned()),
+                ..good()
+            },
+            "NotSignedUp",
+        ),
+        (
+            "a wrong secret",
+            up,
+            place.store("a-wrong-secret"),
+            "cannot write s3://bucket/x: SignatureDoesNotMatch",
+        ),
+        (
+            "no signature where one is wanted",
+            up,
+            ObjectStore {
+                access_key_id: None,
+                secret_access_key: None,
+                ..good()
+            },
+            "cannot write s3://bucket/x: AccessDenied",
+        ),
+        (
+            "nobody listens, down",
+            down,
+            ObjectStore {
+                endpoint: Some(nobody.clone()),
+                ..good()
+            },
+            "Connection refused",
+        ),
+        (
+            "nobody listens, up",
+            up,
+            ObjectStore {
+                endpoint: Some(nobody),
+                ..good()
+            },
+            "cannot write s3://bucket/x: ",
+        ),
+    ];
+    for (what, steps, store, wanted) in cases {
+        let ran = place.run_at(steps, store, false);
+        assert_eq!(ran.failed_step_count, 1, "{what}");
+        assert!(
+            ran.failure_message.contains(wanted),
+            "{what}: {}",
+            ran.failure_message
+        );
+    }
+    assert!(!place.at("d").exists());
+    assert_eq!(place.list("root/bucket"), ["q/one"]);
+}
+
+#[test]
+fn a_document_in_the_store_that_is_too_large_is_refused() {
+    let place = Place::start();
+    place.write("root/bucket/large.yml", &vec![b'#'; 200_000]);
+    let output = place.agent(&["validate", "-d", "s3://bucket/large.yml"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("it is larger than "), "{text}");
 }
 
 #[test]

@@ -281,6 +281,21 @@ fn objects_are_listed_page_by_page_downloaded_and_uploaded() {
 }
 
 /// Serves `hello` over TLS with a certificate that nobody has signed; gives the address.
+#[test]
+fn an_object_that_is_cut_off_is_no_object() {
+    let server = Server::start(|_, _| Answer::cut("hello", 500));
+    let folder = folder();
+    let steps =
+        "- {name: D, action: S3Download, inputs: [{source: 's3://bucket/key', destination: d}]}";
+    let ran = run_steps(folder.path(), store(&server, true), steps);
+    assert!(
+        !ran.good && ran.message.contains("s3://bucket/key: "),
+        "the object was cut off, and yet: {}",
+        ran.message
+    );
+    assert!(left(folder.path()).is_empty());
+}
+
 fn start_tls() -> String {
     let made =
         rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])

@@ -16,16 +16,11 @@ use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::loopback::{Body, Loopback};
 
 /// Headers that mean something to S3 and may come from the guest.
 const PASSED: [&str; 5] = [
@@ -36,13 +31,10 @@ const PASSED: [&str; 5] = [
     "if-match",
 ];
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-
 /// The endpoint; it ends with this value.
 #[derive(Debug)]
 pub struct ObjectProxy {
-    address: SocketAddr,
-    _running: DropGuard,
+    server: Loopback,
 }
 
 /// Where requests go and how they are signed.
@@ -60,16 +52,6 @@ impl ObjectProxy {
     /// # Errors
     /// [`FailureKind::Environment`] if there is no port or no TLS.
     pub async fn start(config: SdkConfig) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .or_failure(FailureKind::Environment, || {
-                "cannot open a port on loopback".into()
-            })?;
-        let address = listener
-            .local_addr()
-            .or_failure(FailureKind::Environment, || {
-                "cannot learn the port on loopback".into()
-            })?;
         let upstream = std::sync::Arc::new(Upstream {
             endpoint: endpoint(&config),
             region: config
@@ -78,39 +60,17 @@ impl ObjectProxy {
             client: client()?,
             config,
         });
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let stream = tokio::select! {
-                    () = stopped.cancelled() => break,
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => stream,
-                        Err(_) => continue,
-                    },
-                };
-                let upstream = std::sync::Arc::clone(&upstream);
-                connections.spawn(async move {
-                    let service = service_fn(move |request| {
-                        let upstream = std::sync::Arc::clone(&upstream);
-                        async move { Ok::<_, std::convert::Infallible>(upstream.answer(request).await) }
-                    });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        Ok(Self {
-            address,
-            _running: stop.drop_guard(),
+        let server = Loopback::serve(move |request| {
+            let upstream = std::sync::Arc::clone(&upstream);
+            async move { upstream.answer(request).await }
         })
+        .await?;
+        Ok(Self { server })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::guest::seed::Purpose;
 use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name, host_start};
 use crate::machine::{Boot, DiskBus};
 use crate::output::qemu_img;
+use crate::packages::PackageCache;
 
 /// The disk is a scratch disk until the clean-up syncs it: dpkg need not wait for each file. Sanitising takes it away.
 pub(super) const QUICK_SETTINGS: &str = "if [ -d /etc/dpkg/dpkg.cfg.d ]; then \
@@ -42,6 +43,8 @@ pub(super) struct BuildStage<'a, 'b> {
     pub warm: bool,
     /// Whether the validate phases are run.
     pub validate: bool,
+    /// Where the guest's package manager downloads from, if not from the mirrors themselves.
+    pub packages: Option<&'b PackageCache>,
 }
 
 /// Where the guest stands when all components are through.
@@ -297,7 +300,8 @@ impl BuildStage<'_, '_> {
         let (plan, recorder, provisions) = (self.plan, self.recorder, self.provisions);
         let step = StepKind::ApplyBuildComponents;
         let all = plan.components.len();
-        let kept = all.saturating_sub(making.len());
+        let built = plan.components.iter().filter(|one| one.has_phase("build"));
+        let kept = built.count().saturating_sub(making.len());
         let detail = match kept {
             0 => count(all, "component"),
             kept => format!("{}, {kept} kept from before", count(all, "component")),
@@ -310,6 +314,7 @@ impl BuildStage<'_, '_> {
             working_directory: &plan.working_directory,
             provisions,
         };
+        self.point_at_packages().await?;
         recorder
             .step(step, detail.clone(), async {
                 while let Some(made) = making.pop_front() {
@@ -333,6 +338,40 @@ impl BuildStage<'_, '_> {
                 Ok((disk, detail))
             })
             .await
+    }
+
+    /// Tells the guest's apt where the package cache is, or that there is none: what a layer of an earlier bake says is
+    /// over. A proxy of the guest's own stays in charge.
+    async fn point_at_packages(&mut self) -> Result<()> {
+        if !self.plan.machine.network {
+            return Ok(());
+        }
+        let guest = self.instances.guest()?;
+        let offered = match self.packages {
+            None => None,
+            Some(packages) => match guest.offer(packages.address()).await {
+                Ok(port) => Some(port),
+                Err(failure) => {
+                    let told = format!("packages are not cached: {}", failure.chain());
+                    self.recorder.events().warn(told);
+                    None
+                }
+            },
+        };
+        let file = "/etc/apt/apt.conf.d/zz-ovenbird-bake";
+        let remove = format!("rm -f {file}");
+        let command = match offered {
+            None => remove,
+            Some(port) => format!(
+                "{remove}; [ -d /etc/apt/apt.conf.d ] || exit 0
+                 grep -rqsi acquire::http::proxy /etc/apt/apt.conf /etc/apt/apt.conf.d && exit 0
+                 echo 'Acquire::http::Proxy \"http://127.0.0.1:{port}\";' > {file}"
+            ),
+        };
+        guest
+            .root("setting up package downloads", &command)
+            .await
+            .map(drop)
     }
 
     /// Makes a layer of what the guest has written to `disk`, and returns the disk that it writes to from now on.

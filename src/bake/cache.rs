@@ -478,6 +478,10 @@ fn image_key(plan: &BakePlan, top: &LayerId) -> LayerKey {
     inputs.set("the name", format!("{}/{}", plan.name, plan.version));
     inputs.set("the recipe", plan.recipe.to_string());
     inputs.set("sanitising", sanitise::digest());
+    inputs.set(
+        "the clean-up's choice",
+        format!("{:?} {:?}", plan.sanitise, plan.residue_allowed),
+    );
     inputs.set("the outputs", format!("{:?}", plan.outputs));
     inputs.set("the tests", format!("{:?}", plan.tests));
     inputs.set("the destination", format!("{:?}", plan.destination));

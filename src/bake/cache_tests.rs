@@ -36,7 +36,8 @@ fn plan() -> BakePlan {
         outputs: Vec::new(),
         destination: None,
         tests: Vec::new(),
-        sanitise_skip: Vec::new(),
+        sanitise: Default::default(),
+        residue_allowed: Vec::new(),
         tags: BTreeMap::new(),
     }
 }

@@ -10,6 +10,7 @@ use super::build_stage::{BuildStage, Stand};
 use super::cache::{Cache, LAYER_LIMIT, SeenTests};
 use super::components;
 use super::copy_progress::CopyProgress;
+use super::inspect::inspect;
 use super::instance::{Instances, OnError, Started};
 use super::inventory;
 use super::plan::{BakePlan, PlannedComponent};
@@ -29,6 +30,7 @@ use crate::output::OutputFormat;
 use crate::output::deliver::Staging;
 use crate::output::manifest::{self, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
+use crate::packages::PackageCache;
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub struct Options {
     pub test_timeout: Option<Duration>,
     /// Whether the list of packages is left out of the manifest (`enhancedImageMetadataEnabled: false`).
     pub without_packages: bool,
+    /// The package cache for the build guest, if it may have one.
+    pub packages: Option<Arc<PackageCache>>,
     /// Whether tests are taken as passed that passed before on the very same disk.
     pub reuse_tests: bool,
     /// Where to begin.
@@ -188,6 +192,7 @@ struct Built {
     os: manifest::OsRelease,
     packages: Vec<manifest::Package>,
     sanitised: Vec<manifest::SanitiseResult>,
+    residue: Vec<manifest::Residue>,
     boot: manifest::Boot,
 }
 
@@ -202,7 +207,8 @@ impl Bake<'_> {
     async fn run(&mut self) -> Result<Finished> {
         self.recorder.state("BUILDING", None)?;
         let provisions = self.provisions;
-        let built = self.build(provisions).await?;
+        let mut built = self.build(provisions).await?;
+        self.inspect(&mut built).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.outputs(&built, staging.folder()).await?;
         let manifest = self.manifest(&built, made);
@@ -324,8 +330,17 @@ impl Bake<'_> {
             cache: self.options.cache.as_ref(),
             warm: self.options.warm,
             validate: true,
+            packages: self.options.packages.as_deref(),
         };
         let stand = stage.run().await?;
+        if let Some(summary) = self
+            .options
+            .packages
+            .as_ref()
+            .and_then(|packages| packages.summary())
+        {
+            recorder.events().note(summary);
+        }
         let guest = self.instances.guest()?;
         let (os, packages) = recorder
             .step(
@@ -348,7 +363,7 @@ impl Bake<'_> {
                 "clean-up, trim, read-only",
                 async {
                     let results =
-                        sanitise::run(guest, &plan.working_directory, &plan.sanitise_skip).await?;
+                        sanitise::run(guest, &plan.working_directory, &plan.sanitise).await?;
                     let kept = results.iter().filter(|result| !result.done).count();
                     let detail = format!("{}, {kept} kept", count(results.len(), "rule"));
                     Ok((results, detail))
@@ -367,7 +382,52 @@ impl Bake<'_> {
             os,
             packages,
             sanitised,
+            residue: Vec::new(),
         })
+    }
+
+    /// The guest's disk with all below it.
+    fn source(&self, built: &Built) -> Source {
+        let parent_folder = self.plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
+        let mut folders = vec![parent_folder.to_owned()];
+        folders.extend(parent_folder.canonicalize_utf8());
+        if let Some(cache) = &self.options.cache {
+            folders.push(cache.shelf().root().to_owned());
+        }
+        Source {
+            disk: built.stand.disk.clone(),
+            folders,
+        }
+    }
+
+    /// Looks at the disk from outside; what must not be copied with it fails the bake.
+    async fn inspect(&mut self, built: &mut Built) -> Result<()> {
+        let (plan, recorder) = (self.plan, self.recorder);
+        let (order, source) = (plan.clone(), self.source(built));
+        let sanitised = std::mem::take(&mut built.sanitised);
+        let found = recorder
+            .step(StepKind::InspectDisk, "clean-up and secrets", async {
+                let found =
+                    tokio::task::spawn_blocking(move || inspect(&order, &source, sanitised))
+                        .await
+                        .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+                if let Some(reason) = &found.blind {
+                    recorder.events().warn(format!(
+                        "the clean-up is not verified, the disk can't be looked into: {reason}"
+                    ));
+                }
+                let verified = found.sanitised.iter().filter(|rule| rule.verified).count();
+                let detail = format!(
+                    "{} verified, {} allowed to stay",
+                    count(verified, "rule"),
+                    count(found.residue.len(), "secret")
+                );
+                Ok((found, detail))
+            })
+            .await?;
+        built.sanitised = found.sanitised;
+        built.residue = found.residue;
+        Ok(())
     }
 
     async fn outputs(&mut self, built: &Built, folder: &Utf8Path) -> Result<Made> {
@@ -393,16 +453,7 @@ impl Bake<'_> {
             ]
             .into(),
         };
-        let parent_folder = plan.parent.disk.parent().unwrap_or(Utf8Path::new("/"));
-        let mut folders = vec![parent_folder.to_owned()];
-        folders.extend(parent_folder.canonicalize_utf8());
-        if let Some(cache) = &self.options.cache {
-            folders.push(cache.shelf().root().to_owned());
-        }
-        let source = Source {
-            disk: built.stand.disk.clone(),
-            folders,
-        };
+        let source = self.source(built);
         let names: Vec<&str> = outputs
             .outputs
             .iter()
@@ -470,6 +521,7 @@ impl Bake<'_> {
                 built.packages.clone()
             },
             sanitised: built.sanitised.clone(),
+            residue: built.residue.clone(),
             virtual_size: made.virtual_size,
             disk_digest: made.disk_digest,
             boots: vec![built.boot.clone()],

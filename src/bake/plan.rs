@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
+use super::sanitise::Choice;
 use crate::aws::stored_values::StoredName;
 use crate::machine::{Arch, Boot, DiskBus, Firmware};
 use crate::output::OutputFormat;
@@ -36,8 +37,10 @@ pub struct BakePlan {
     pub destination: Option<Utf8PathBuf>,
     /// Fresh boots of the finished output; empty if tests are off.
     pub tests: Vec<TestBoot>,
-    /// Sanitising rules that the recipe switches off, by id.
-    pub sanitise_skip: Vec<String>,
+    /// Sanitising rules that the recipe switches off or on.
+    pub sanitise: Choice,
+    /// What the recipe allows to stay although it looks like a secret.
+    pub residue_allowed: Vec<String>,
     /// Tags of the recipe.
     pub tags: BTreeMap<String, String>,
 }

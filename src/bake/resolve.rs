@@ -14,6 +14,7 @@ use ovenbird_component::{Options, Validated, validate_source};
 use sha2::{Digest as _, Sha256};
 
 use super::plan::{BakePlan, CachePolicy, MachinePlan, Parent, PlannedComponent, TestBoot};
+use super::sanitise::Choice;
 use super::{files, managed};
 use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
@@ -140,6 +141,11 @@ pub fn plan(
     } else {
         local.outputs.clone()
     };
+    let sanitise = Choice {
+        skip: local.sanitise.skip.clone(),
+        also: local.sanitise.also.clone(),
+    };
+    sanitise.check()?;
     let destination = overrides.destination.clone().or_else(|| {
         local
             .destination
@@ -167,7 +173,8 @@ pub fn plan(
         outputs,
         destination,
         tests: test_boots(recipe, firmware, overrides.no_tests),
-        sanitise_skip: local.sanitise.skip.clone(),
+        sanitise,
+        residue_allowed: local.sanitise.allow.clone(),
         tags: recipe.tags.clone(),
     })
 }

@@ -14,6 +14,7 @@ use crate::error::{Failure, Result};
 use crate::events::{Event, Events};
 use crate::guest::seed::BAKE_USER;
 use crate::machine::Host;
+use crate::packages::PackageCache;
 
 /// What the guest is made from, and where it lives.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Workbench<'a> {
     pub logs: Utf8PathBuf,
     /// Whether the validate phases are run as well.
     pub validate: bool,
+    /// The package cache, if the guest may have one.
+    pub packages: Option<PackageCache>,
     /// Ctrl-C.
     pub cancel: CancellationToken,
 }
@@ -75,6 +78,7 @@ impl Workbench<'_> {
                 cache: Some(self.cache),
                 warm: true,
                 validate: self.validate,
+                packages: self.packages.as_ref(),
             };
             // The layers below the guest's disk are held until the work is done.
             let _stand = stage.run().await?;

@@ -15,6 +15,7 @@ use crate::bake::provisions::Provisions;
 use crate::bake::{self, BakePlan, OnError, Options, Stage, record, run_folder};
 use crate::error::{FailureKind, Result};
 use crate::machine::{Accelerator, Host};
+use crate::packages::PackageCache;
 use crate::store::{ImageRecord, Store};
 
 /// Arguments of `build`.
@@ -47,6 +48,9 @@ pub struct How {
     /// Do not test again what passed before: only if the disk, the tests and the machine are the very same
     #[arg(long, conflicts_with = "no_cache")]
     reuse_tests: bool,
+    /// Let the guest download packages from the mirrors themselves, not through the cache of this home
+    #[arg(long)]
+    no_package_cache: bool,
     /// Show at the end where the time went
     #[arg(long)]
     timings: bool,
@@ -160,7 +164,15 @@ pub async fn bake_image(
     session: &Session,
 ) -> Result<ExitCode> {
     let attended = attend(store, &session.home, image, session.printer.reader())?;
+    let packages = if args.no_package_cache || !plan.machine.network || from != Stage::Build {
+        None
+    } else {
+        Some(Arc::new(
+            PackageCache::start(&session.home.packages()).await?,
+        ))
+    };
     let options = Options {
+        packages,
         on_error: args.on_error.into(),
         cancel: cancel_on_signal(),
         cache,

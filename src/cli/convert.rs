@@ -24,7 +24,7 @@ use crate::error::{Failure, FailureKind, Result};
 pub struct Args {
     /// The disk to read: raw, qcow2 with its backing files, VMDK, VHD or VHDX
     input: Utf8PathBuf,
-    /// The file to write, or `-` for standard output (raw, vmdk, vhd-fixed)
+    /// The file to write, or `-` for standard output (any disk format)
     output: Utf8PathBuf,
     /// What to write; found from the output's ending when not given
     #[arg(long, short, value_enum)]
@@ -234,12 +234,8 @@ pub(super) fn failed(
     }
 }
 
-/// Opens a disk for reading.
-pub(super) fn open_disk(
-    path: &Utf8Path,
-    from: Option<Format>,
-    backing_dirs: &[Utf8PathBuf],
-) -> Result<ovenbird_disk::Image> {
+/// How a disk is opened: as the format that was named, with backing files in these folders.
+pub(super) fn open_options(from: Option<Format>, backing_dirs: &[Utf8PathBuf]) -> OpenOptions {
     let mut options = OpenOptions::new();
     if let Some(format) = from {
         options = options.format(format);
@@ -247,6 +243,16 @@ pub(super) fn open_disk(
     for folder in backing_dirs {
         options = options.backing_root(folder.as_std_path());
     }
+    options
+}
+
+/// Opens a disk for reading.
+pub(super) fn open_disk(
+    path: &Utf8Path,
+    from: Option<Format>,
+    backing_dirs: &[Utf8PathBuf],
+) -> Result<ovenbird_disk::Image> {
+    let options = open_options(from, backing_dirs);
     ovenbird_disk::open_image(path.as_std_path(), &options).map_err(|error| {
         let refused = error.kind() == ErrorKind::Refused && error.chain().contains("backing");
         let failure = failed(error, FailureKind::Config, "cannot read the disk");

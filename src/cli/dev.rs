@@ -14,6 +14,7 @@ use crate::bake::workbench::Workbench;
 use crate::error::{Failure, FailureKind, Result};
 use crate::events::Events;
 use crate::machine::{Accelerator, Host};
+use crate::packages::PackageCache;
 
 /// Files are looked at so often. Every editor saves in its own way (rename, truncate, two writes), so times and sizes of
 /// a handful of files are compared instead of following events.
@@ -80,6 +81,7 @@ pub async fn shell(args: ShellArgs, session: &Session) -> Result<ExitCode> {
         runs: session.home.runs(),
         logs: logs(session, &prepared)?,
         validate: false,
+        packages: packages(&prepared, session).await?,
         cancel: cancel_on_signal(),
     };
     let mut code = ExitCode::SUCCESS;
@@ -139,6 +141,7 @@ pub async fn dev(args: DevArgs, session: &Session) -> Result<ExitCode> {
                     runs: session.home.runs(),
                     logs: logs(session, prepared)?,
                     validate: true,
+                    packages: packages(prepared, session).await?,
                     cancel: cancel.clone(),
                 };
                 let before = state(&watched);
@@ -215,6 +218,15 @@ fn logs(session: &Session, prepared: &Prepared) -> Result<Utf8PathBuf> {
         .logs()
         .join("work")
         .join(format!("{name}-{time}")))
+}
+
+async fn packages(prepared: &Prepared, session: &Session) -> Result<Option<PackageCache>> {
+    if !prepared.plan.machine.network {
+        return Ok(None);
+    }
+    PackageCache::start(&session.home.packages())
+        .await
+        .map(Some)
 }
 
 async fn find_host(

@@ -14,7 +14,7 @@ use ovenbird_disk::table::{PartitionTable, Scheme};
 use ovenbird_disk::{DiskReader, Extents, Format, Image, Window, resize};
 use serde_json::json;
 
-use super::convert::{Bar, Size, failed, open_disk, until_interrupted};
+use super::convert::{Bar, Size, failed, open_disk, open_options, until_interrupted};
 use super::printer::Printer;
 use crate::error::{Failure, FailureKind, Result};
 
@@ -542,19 +542,10 @@ fn preflight_disk(
     stop: Arc<AtomicBool>,
 ) -> Result<ExitCode> {
     let progress = Bar::new(printer, stop);
-    let image = if path.extension() == Some("ova") {
-        let reader = ovenbird_disk::ova::open_disk(path.as_std_path()).map_err(read_error)?;
-        Image {
-            reader,
-            format: Format::Vmdk,
-            files: vec![path.as_std_path().to_owned()],
-            details: Vec::new(),
-        }
-    } else {
-        open_disk(path, args.from, &args.backing_dir)?
-    };
+    // Also what is too damaged to be opened is a finding, not a failure of ours.
+    let options = open_options(args.from, &args.backing_dir);
     let report =
-        preflight::check_image(path.as_std_path(), &image, road, &progress).map_err(read_error)?;
+        preflight::check_file(path.as_std_path(), &options, road, &progress).map_err(read_error)?;
     drop(progress);
     printer.value(&json!({
         "path": path, "road": road.name(), "passes": report.passes(), "skipped": report.skipped,

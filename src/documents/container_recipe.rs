@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::component::Platform;
 use super::image_recipe::{
-    BlockDeviceMapping, COMPONENT, ComponentConfiguration, WORKING_DIRECTORY_FIELD,
+    BlockDeviceMapping, COMPONENT, ComponentConfiguration, WORKING_DIRECTORY_FIELD, check_count,
 };
 use super::shape::{ANY, Field, Reader, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
@@ -30,7 +30,7 @@ pub static SHAPE: Shape = Shape {
         vocabulary::version_or_next(),
         Field::new(
             "components",
-            Type::List(&Type::Object(&COMPONENT), 0, 20),
+            Type::List(&Type::Object(&COMPONENT), 0, ANY),
             "What to run in the container, in this order.",
         ),
         Field::new(
@@ -186,6 +186,7 @@ const VARIABLES: [(&str, bool); 3] = [
 
 /// Checks what the tables cannot say.
 pub fn check(reader: &Reader<'_>, recipe: &ContainerRecipe) {
+    check_count(reader, recipe.components.len());
     let Some(template) = &recipe.dockerfile_template_data else {
         return;
     };

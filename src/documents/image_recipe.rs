@@ -6,16 +6,15 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Deserializer};
 
 use super::parent::ParentImage;
+use super::quota::default_of;
 pub use super::recipe_component::{COMPONENT, ComponentConfiguration, ParameterValue};
 use super::reference::{Complaint, Refers};
-use super::shape::{ANY, Field, Pattern, SHORT_TEXT, Shape, Text, Type};
+use super::shape::{ANY, Field, Pattern, Reader, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
 use super::vocabulary;
 use crate::machine::{Arch, Firmware};
 use crate::output::OutputFormat;
 
-/// The service's limit of components in a recipe.
-const MOST_COMPONENTS: usize = 20;
 /// The service's default working directory.
 const WORKING_DIRECTORY: &str = "/tmp";
 
@@ -61,7 +60,7 @@ pub static SHAPE: Shape = Shape {
         .required(),
         Field::new(
             "components",
-            Type::List(&Type::Object(&COMPONENT), 0, MOST_COMPONENTS),
+            Type::List(&Type::Object(&COMPONENT), 0, ANY),
             "What to run in the guest, in this order.",
         ),
         Field::new(
@@ -206,11 +205,23 @@ pub const MEMORY_FIELD: Field = Field::new(
 static SANITISE: Shape = Shape {
     name: "sanitise",
     what: "`sanitise`",
-    fields: &[Field::new(
-        "skip",
-        Type::List(&SHORT_TEXT, 0, ANY),
-        "Rules that are left out, by their ids.",
-    )],
+    fields: &[
+        Field::new(
+            "skip",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "Rules that are left out, by their ids.",
+        ),
+        Field::new(
+            "also",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "Optional rules that are applied, by their ids.",
+        ),
+        Field::new(
+            "allow",
+            Type::List(&SHORT_TEXT, 0, ANY),
+            "What may stay although it looks like a secret: RULE:PATH, or a path for all rules; * stands for any part of a name.",
+        ),
+    ],
     rules: &[],
 };
 
@@ -365,6 +376,31 @@ pub struct ImageRecipeLocal {
 pub struct Sanitise {
     /// Rules that are left out.
     pub skip: Vec<String>,
+    /// Optional rules that are applied.
+    pub also: Vec<String>,
+    /// What may stay although it looks like a secret.
+    pub allow: Vec<String>,
+}
+
+/// Checks what the tables cannot say.
+pub fn check(reader: &Reader<'_>, recipe: &ImageRecipe) {
+    check_count(reader, recipe.components.len());
+}
+
+/// A recipe with more components than the service takes is good here, if the home's quota allows it.
+pub fn check_count(reader: &Reader<'_>, count: usize) {
+    let quota = default_of("componentsPerRecipe").unwrap_or(u64::MAX);
+    if u64::try_from(count).unwrap_or(u64::MAX) > quota {
+        reader.report(
+            reader
+                .warning(
+                    "over-quota",
+                    reader.place("/components"),
+                    format!("the recipe has {count} components"),
+                )
+                .expected(format!("at most {quota} by the service's default quota")),
+        );
+    }
 }
 
 /// `2048` (MiB), `2048MiB` or `2GiB`, in MiB.

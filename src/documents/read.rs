@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::document::{Body, Document, Origin};
 use super::shape::{Casing, Reader};
 use super::version::VersionSpec;
-use super::{Kind, container_recipe, distribution, inline, lifecycle};
+use super::{Kind, container_recipe, distribution, image_recipe, inline, lifecycle};
 
 /// A tree that is to become a document.
 #[derive(Debug)]
@@ -120,7 +120,8 @@ fn check(reader: &Reader<'_>, node: &Node, source: &Source, body: &Body) {
         }
         Body::LifecyclePolicy(policy) => lifecycle::check(reader, policy),
         Body::Workflow(workflow) => inline::check_workflow(reader, node, source, workflow),
-        Body::ImageRecipe(_) | Body::InfrastructureConfiguration(_) | Body::ImagePipeline(_) => {}
+        Body::ImageRecipe(recipe) => image_recipe::check(reader, recipe),
+        Body::InfrastructureConfiguration(_) | Body::ImagePipeline(_) => {}
     }
 }
 

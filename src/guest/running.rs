@@ -118,7 +118,8 @@ pub struct Guest {
     machine: Machine,
     session: Session,
     tail: ConsoleTail,
-    offer: Option<Offer>,
+    /// What the guest gets again after each reboot.
+    offers: Vec<Offer>,
     /// Overlays put on the disk since the machine was started: their nodes are numbered.
     overlays: u32,
 }
@@ -156,7 +157,7 @@ impl Guest {
             machine,
             session,
             tail,
-            offer: None,
+            offers: Vec::new(),
             overlays: 0,
         })
     }
@@ -193,7 +194,7 @@ impl Guest {
             machine,
             session,
             tail,
-            offer: None,
+            offers: Vec::new(),
             overlays: 0,
         })
     }
@@ -358,7 +359,7 @@ impl Guest {
             seen,
         )
         .await?;
-        if let Some(offer) = self.offer {
+        for offer in &self.offers {
             self.offer_at(offer.address, offer.port).await?;
         }
         Ok(())
@@ -370,8 +371,11 @@ impl Guest {
     /// # Errors
     /// [`FailureKind::Guest`] if the guest's SSH server does not allow it.
     pub async fn offer(&mut self, address: SocketAddr) -> Result<u16> {
+        if let Some(known) = self.offers.iter().find(|offer| offer.address == address) {
+            return Ok(known.port);
+        }
         let port = self.offer_at(address, 0).await?;
-        self.offer = Some(Offer { address, port });
+        self.offers.push(Offer { address, port });
         Ok(port)
     }
 

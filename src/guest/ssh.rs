@@ -1,7 +1,8 @@
 //! One SSH session into the guest.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
@@ -84,12 +85,14 @@ impl CommandOutput {
 
 const STDERR_LIMIT: usize = 64 * 1024;
 
+type Offered = Arc<Mutex<HashMap<u32, SocketAddr>>>;
+
 /// Our side of the connection: knows the guest's key, and where connections from the guest may go.
 struct Ours {
     wanted: PublicKey,
     mismatch: Arc<std::sync::atomic::AtomicBool>,
-    /// The one address of the host that the guest may reach through the connection.
-    offered: Arc<OnceLock<SocketAddr>>,
+    /// The addresses of the host that the guest may reach through the connection, by the guest's port.
+    offered: Offered,
 }
 
 impl client::Handler for Ours {
@@ -99,14 +102,19 @@ impl client::Handler for Ours {
         &mut self,
         channel: russh::Channel<client::Msg>,
         _connected_address: &str,
-        _connected_port: u32,
+        connected_port: u32,
         _originator_address: &str,
         _originator_port: u32,
         reply: russh::client::ChannelOpenHandle,
         _session: &mut client::Session,
     ) -> Result<(), Self::Error> {
         // Dropping the handle refuses the connection.
-        let Some(address) = self.offered.get().copied() else {
+        let address = self
+            .offered
+            .lock()
+            .ok()
+            .and_then(|offered| offered.get(&connected_port).copied());
+        let Some(address) = address else {
             return Ok(());
         };
         reply.accept().await;
@@ -140,7 +148,7 @@ impl client::Handler for Ours {
 /// An authenticated connection.
 pub struct Session {
     handle: Handle<Ours>,
-    offered: Arc<OnceLock<SocketAddr>>,
+    offered: Offered,
 }
 
 impl std::fmt::Debug for Session {
@@ -170,7 +178,7 @@ impl Session {
             ..client::Config::default()
         });
         let mismatch = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let offered = Arc::new(OnceLock::new());
+        let offered = Offered::default();
         let ours = Ours {
             wanted: host.clone(),
             mismatch: Arc::clone(&mismatch),
@@ -200,22 +208,25 @@ impl Session {
     }
 
     /// Offers an address of the host to the guest: on a port of the guest's loopback interface, through this connection.
-    /// `port` 0 lets the guest choose; returns the port. One address for each session.
+    /// `port` 0 lets the guest choose; returns the port.
     ///
     /// # Errors
     /// [`SshError::Broken`] if the guest's server refuses, as it does with `AllowTcpForwarding no`.
     pub async fn offer(&self, address: SocketAddr, port: u16) -> Result<u16, SshError> {
-        let _ = self.offered.set(address);
         let given = self
             .handle
             .tcpip_forward("127.0.0.1", u32::from(port))
             .await
             .map_err(SshError::Broken)?;
         // The answer names a port only if the guest was to choose.
-        Ok(u16::try_from(given)
+        let port = u16::try_from(given)
             .ok()
             .filter(|port| *port != 0)
-            .unwrap_or(port))
+            .unwrap_or(port);
+        if let Ok(mut offered) = self.offered.lock() {
+            offered.insert(u32::from(port), address);
+        }
+        Ok(port)
     }
 
     /// Runs a command, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.

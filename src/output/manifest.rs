@@ -46,6 +46,9 @@ pub struct Manifest {
     pub packages: Vec<Package>,
     /// What sanitising did, by rule.
     pub sanitised: Vec<SanitiseResult>,
+    /// What looks like a secret and came with this bake, and was allowed by the recipe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residue: Vec<Residue>,
     /// Size of the virtual disk in bytes.
     pub virtual_size: u64,
     /// The identity of the virtual disk (see `docs/formats.md`): the same for every disk among `files`.
@@ -115,8 +118,21 @@ pub struct Package {
 pub struct SanitiseResult {
     /// The rule.
     pub id: String,
-    /// Whether it ran; false if its skip marker was there.
+    /// Whether it ran; false if its skip marker was there, or the recipe left it out.
     pub done: bool,
+    /// Whether its effect was seen on the finished disk, from outside.
+    #[serde(default)]
+    pub verified: bool,
+}
+
+/// Something on the disk that looks like a secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Residue {
+    /// By what it was recognised.
+    pub rule: String,
+    /// Where.
+    pub path: String,
 }
 
 /// A boot that was seen.

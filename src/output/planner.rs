@@ -4,8 +4,10 @@
 //! chain, each is read back and compared by its disk digest; the OCI image is read from the filesystem on the disk,
 //! without mounting it.
 
+use std::sync::Arc;
+
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_disk::{ConvertOptions, Format, OpenOptions, Progress, Target};
+use ovenbird_disk::{ConvertOptions, DiskReader, Format, OpenOptions, Progress, Target};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -83,6 +85,22 @@ pub struct Source {
     pub folders: Vec<Utf8PathBuf>,
 }
 
+impl Source {
+    /// Opens the disk with all that lies beneath.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if the chain can't be read.
+    pub fn open(&self) -> Result<Arc<dyn DiskReader>> {
+        // The chain may lead to these folders, and nowhere else on this host.
+        let options = self.folders.iter().fold(
+            OpenOptions::new().format(Format::Qcow2),
+            |options, folder| options.backing_root(folder),
+        );
+        ovenbird_disk::open_with(self.disk.as_std_path(), &options)
+            .or_failure(FailureKind::Output, || format!("cannot open {}", self.disk))
+    }
+}
+
 /// What the outputs became.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -105,15 +123,7 @@ pub fn make(
     oci: &OciConfig,
     progress: &dyn Progress,
 ) -> Result<Made> {
-    // The chain may lead to these folders, and nowhere else on this host.
-    let options = source.folders.iter().fold(
-        OpenOptions::new().format(Format::Qcow2),
-        |options, folder| options.backing_root(folder),
-    );
-    let reader = ovenbird_disk::open_with(source.disk.as_std_path(), &options)
-        .or_failure(FailureKind::Output, || {
-            format!("cannot open {}", source.disk)
-        })?;
+    let reader = source.open()?;
     let virtual_size = reader.virtual_size();
     let disks = plan.disks();
     let targets: Vec<_> = disks

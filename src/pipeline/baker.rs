@@ -1,5 +1,6 @@
 //! The edge between pipelines and guests: who bakes what a run has resolved.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -12,6 +13,8 @@ use crate::bake::{self, BakePlan, Identity, OnError, Options};
 use crate::error::Result;
 use crate::events::Events;
 use crate::machine::{Accelerator, Host};
+use crate::packages::PackageCache;
+use crate::store::PACKAGES;
 
 /// A bake with everything it needs.
 pub struct Order {
@@ -56,9 +59,15 @@ impl Baker for LocalBaker {
         let before = async {
             let provisions = Provisions::gather(&order.plan.components).await?;
             let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
-            Ok((provisions, host))
+            let packages = if order.plan.machine.network {
+                let folder = self.cache.join(PACKAGES);
+                Some(Arc::new(PackageCache::start(&folder).await?))
+            } else {
+                None
+            };
+            Ok((provisions, host, packages))
         };
-        let (provisions, host) = match before.await {
+        let (provisions, host, packages) = match before.await {
             Ok(found) => found,
             Err(failure) => {
                 let failure: crate::error::Failure = failure;
@@ -67,6 +76,7 @@ impl Baker for LocalBaker {
             }
         };
         let options = Options {
+            packages,
             on_error: order.on_error,
             cancel: order.cancel,
             // Layers are reused, a finished image is not: each run of a pipeline has a build number of its own.

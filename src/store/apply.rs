@@ -7,11 +7,10 @@ use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::resources::{ResourceRecord, hint_for, query_one, resolve, types_of};
+use super::resources::{ResourceRecord, hint_for, query_one, resolve};
 use super::schema::Abort;
 use super::{Store, now};
 use crate::documents::arn::Arn;
-use crate::documents::quota::key_of;
 use crate::documents::{Document, Kind, Version, VersionPattern, VersionSpec};
 use crate::error::{Failure, Result};
 
@@ -161,56 +160,6 @@ impl Store {
             return Err(Abort::Refused(failure.with_details(problems.render())));
         }
         Ok(puts)
-    }
-
-    fn check_quotas(
-        &self,
-        connection: &Connection,
-        documents: &[&Document],
-        problems: &mut Diagnostics,
-    ) -> rusqlite::Result<()> {
-        for kind in Kind::ALL {
-            // The last one of a kind is as good as any to complain about.
-            let Some(document) = documents.iter().rfind(|document| document.kind() == kind) else {
-                continue;
-            };
-            let names: u32 = connection.query_row(
-                &format!(
-                    "SELECT count(DISTINCT kind || '/' || slug) FROM resource WHERE kind IN {}",
-                    types_of(kind).sql()
-                ),
-                [],
-                |row| row.get(0),
-            )?;
-            let quota = self.settings().quota(key_of(kind));
-            if u64::from(names) > quota {
-                problems.push(
-                    document
-                        .error(
-                            "quota",
-                            "/name",
-                            format!("there would be {names} {}s", kind.words()),
-                        )
-                        .expected(format!("at most {quota}"))
-                        .hint(format!(
-                            "`{}` under `[quotas]` in the home's config.toml changes the limit",
-                            key_of(kind)
-                        )),
-                );
-            }
-        }
-        let quota = self.settings().quota("tagsPerResource");
-        for document in documents {
-            let count = document.tags().len();
-            if u64::try_from(count).unwrap_or(u64::MAX) > quota {
-                problems.push(
-                    document
-                        .error("quota", "/tags", format!("it has {count} tags"))
-                        .expected(format!("at most {quota}")),
-                );
-            }
-        }
-        Ok(())
     }
 }
 

@@ -478,9 +478,37 @@ fn quotas_hold() {
     5 | tags: {a: '1', b: '2'}
       |       ^^^^^^^^^^^^^^^^
       = expected: at most 1
+      = hint: `tagsPerResource` under `[quotas]` in the home's config.toml changes the limit
 
     1 error
     "#);
+}
+
+#[test]
+fn quotas_of_what_is_in_a_document_go_both_ways() {
+    let components = |count: usize| {
+        let list = vec!["- componentArn: hello/x.x.x\n"; count].concat();
+        let hello = component("hello", "1.0.0", "one");
+        format!(
+            "{hello}kind: ImageRecipe\nname: wide\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n{list}"
+        )
+    };
+    let strict = Bench::new().refused(&components(21));
+    assert!(
+        strict.contains("error[quota]: it has 21 components") && strict.contains("at most 20"),
+        "{strict}"
+    );
+    let bench = Bench::with_settings("[quotas]\ncomponentsPerRecipe = 30\n");
+    bench.applied(&components(21));
+    assert!(bench.refused(&components(31)).contains("at most 30"));
+    let regions = "kind: DistributionConfiguration\nname: far\ndistributions:\n- region: eu-west-1\n  amiDistributionConfiguration:\n\
+                   \x20   name: web-{{ imagebuilder:buildDate }}\n    targetAccountIds: ['111111111111', '222222222222']\n";
+    let bench = Bench::with_settings("[quotas]\namiCopiesPerDistribution = 2\n");
+    assert!(
+        bench
+            .refused(regions)
+            .contains("it has 3 copies of the AMI")
+    );
 }
 
 #[test]

@@ -4,6 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
+/// The folder of downloaded packages in the cache.
+pub const PACKAGES: &str = "packages";
+
 /// The home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -57,6 +60,11 @@ impl Home {
     /// What can be made again.
     pub fn cache(&self) -> Utf8PathBuf {
         self.path.join("cache")
+    }
+
+    /// Packages that guests downloaded.
+    pub fn packages(&self) -> Utf8PathBuf {
+        self.cache().join(PACKAGES)
     }
 
     /// Finished images: `<name>/<version>/<build>`.

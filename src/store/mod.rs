@@ -6,6 +6,7 @@ mod images;
 mod inputs;
 mod lifecycle;
 mod pipelines;
+mod quotas;
 mod resources;
 mod schema;
 mod settings;
@@ -13,7 +14,7 @@ mod state;
 mod tags;
 
 pub use apply::{LatestVersionReferences, Outcome, Put};
-pub use home::Home;
+pub use home::{Home, PACKAGES};
 pub use images::{ImageFilter, ImageLedger, ImageRecord, NewImage, StateChange, StepRecord};
 pub use inputs::{ImageInput, InputRole};
 pub use lifecycle::{LifecycleExecution, LifecycleResult};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird::machine::Firmware;
 use ovenbird::output::{Manifest, OutputFormat};
 use sha2::{Digest as _, Sha256};
@@ -34,10 +34,10 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     the_disks_are_one(&manifest, &target);
     nothing_of_the_bake_is_left_on_the_disk(&target.join(file(&manifest, OutputFormat::Raw)));
     the_container_is_readable(&manifest, &target, setup.path());
-    the_disk_boots_outside(
-        &target.join(file(&manifest, OutputFormat::Raw)),
-        setup.path(),
-    );
+    nothing_stands_in_the_way(&setup, &manifest, &target);
+    let raw = target.join(file(&manifest, OutputFormat::Raw));
+    let fitted = a_fitted_disk(&setup, &raw);
+    the_disk_boots_outside(&raw, &fitted, setup.path());
 }
 
 fn file(manifest: &Manifest, format: OutputFormat) -> &Utf8Path {
@@ -79,6 +79,7 @@ fn the_events_tell_the_story(stream: &str) {
             "InventoryCollection",
             "RunSanitizeScript",
             "TerminateBuildInstance",
+            "InspectDisk",
             "CreateOutputImage",
             "LaunchTestInstance",
             "ApplyTestComponents",
@@ -147,7 +148,23 @@ fn the_manifest_is_true(manifest: &Manifest, folder: &Utf8Path) {
         manifest.components[0].parameters["Greeting"],
         ["Hello from a baked image"]
     );
-    assert!(manifest.sanitised.iter().all(|rule| rule.done));
+    let (done, kept): (Vec<_>, Vec<_>) = manifest.sanitised.iter().partition(|rule| rule.done);
+    let ids = |rules: &[&ovenbird::output::manifest::SanitiseResult]| -> Vec<String> {
+        rules.iter().map(|rule| rule.id.clone()).collect()
+    };
+    assert_eq!(
+        ids(&kept),
+        [
+            "cron-spool",
+            "backup-files",
+            "ssh-folders",
+            "configuration-management"
+        ],
+        "only what is optional"
+    );
+    let unseen: Vec<_> = done.into_iter().filter(|rule| !rule.verified).collect();
+    assert_eq!(ids(&unseen), ["services", "swap"], "seen from outside");
+    assert_eq!(manifest.residue, []);
     let boots: Vec<_> = manifest
         .boots
         .iter()
@@ -327,8 +344,44 @@ fn the_container_is_readable(manifest: &Manifest, folder: &Utf8Path, work: &Utf8
     std::fs::remove_dir_all(bundle).unwrap();
 }
 
-/// Under both firmwares, on both controllers; no two clones are the same machine.
-fn the_disk_boots_outside(raw: &Utf8Path, work: &Utf8Path) {
+/// What was delivered would be taken by each road that takes its format.
+fn nothing_stands_in_the_way(setup: &setup::Setup, manifest: &Manifest, folder: &Utf8Path) {
+    for (format, roads) in [
+        (OutputFormat::Raw, &["aws-ebs", "aws-import"][..]),
+        (OutputFormat::Vmdk, &["aws-ebs", "aws-import"]),
+        (OutputFormat::Qcow2, &["aws-ebs"]),
+    ] {
+        let path = folder.join(file(manifest, format));
+        for road in roads {
+            setup
+                .run(&["disk", "preflight", path.as_str(), "--for", road])
+                .expect(0);
+        }
+    }
+}
+
+/// The same disk, shrunk to its content.
+fn a_fitted_disk(setup: &setup::Setup, raw: &Utf8Path) -> Utf8PathBuf {
+    let fitted = setup.path().join("fitted.raw");
+    setup
+        .run(&["convert", raw.as_str(), fitted.as_str(), "--fit"])
+        .expect(0);
+    let length = |path: &Utf8Path| std::fs::metadata(path).unwrap().len();
+    assert!(
+        length(&fitted) * 2 < length(raw),
+        "{} bytes are left of {}",
+        length(&fitted),
+        length(raw)
+    );
+    setup
+        .run(&["disk", "preflight", fitted.as_str(), "--for", "aws-ebs"])
+        .expect(0);
+    fitted
+}
+
+/// Under both firmwares, on both controllers; no two clones are the same machine. One of them is the fitted disk, which is
+/// the same to its user.
+fn the_disk_boots_outside(raw: &Utf8Path, fitted: &Utf8Path, work: &Utf8Path) {
     let mut machine_ids = BTreeSet::new();
     let mut host_keys = BTreeSet::new();
     let cases = [(false, false), (false, true), (true, false), (true, true)];
@@ -338,7 +391,8 @@ fn the_disk_boots_outside(raw: &Utf8Path, work: &Utf8Path) {
             if uefi { "uefi" } else { "bios" },
             if nvme { "nvme" } else { "virtio" }
         );
-        let clone = Outside::boot(raw, "raw", uefi, nvme, &work.join(&name));
+        let disk = if uefi && nvme { fitted } else { raw };
+        let clone = Outside::boot(disk, "raw", uefi, nvme, &work.join(&name));
         let say = |command: &str| {
             clone
                 .ssh(command)

@@ -130,19 +130,62 @@ fn guest_component_that_runs_too_long_is_ended() {
     setup.assert_nothing_left();
 }
 
+/// The outputs of an image whose test failed are not delivered, and not lost: `image retry` tests them again, without
+/// another bake, and the image keeps its number.
 #[test]
-fn guest_component_that_fails_in_test_fails_the_image() {
+fn guest_component_that_fails_in_test_fails_the_image_until_it_passes() {
     let setup = setup::with_base();
-    setup.file("c.yml", &failing("test"));
+    // Something outside that the image needs, as the guest sees it: the host's loopback interface.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let test = format!(
+        "  - name: Asks\n    action: ExecuteBash\n    inputs: {{commands: [\"echo about to ask\", \
+         \"exec 3<>/dev/tcp/10.0.2.2/{port}\", \"head -c 5 <&3\"]}}\n"
+    );
+    setup.file("c.yml", &component("test", &test));
     setup.file("r.yml", &recipe("local: {outputs: [raw]}\n"));
     let ran = setup.run(&["build", "r.yml"]).expect(7);
-    ran.says("component trouble, phase test, step Breaks")
-        .says("very sorry");
+    ran.says("component trouble, phase test, step Asks")
+        .says("about to ask")
+        .says("`ovenbird image retry web server/1.0.0/1` tests them again");
     setup.assert_nothing_left();
+    let delivered = setup.home().join("images/web-server/1.0.0/1");
+    assert!(!delivered.exists(), "a failed image is not delivered");
+
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        use std::io::Write as _;
+        while let Ok((mut guest, _)) = listener.accept() {
+            let _ = guest.write_all(b"hello");
+        }
+    });
+    let ran = setup
+        .run(&["image", "retry", "web server/1.0.0/1", "--json"])
+        .expect(0);
+    let started: Vec<&str> = ran
+        .stdout
+        .lines()
+        .filter(|line| line.contains("\"type\":\"stepStarted\""))
+        .collect();
     assert!(
-        !setup.home().join("images/web-server/1.0.0/1").exists(),
-        "a failed image is not delivered"
+        started.iter().all(|line| !line.contains("BuildInstance")),
+        "the image is not built again: {started:#?}"
     );
+    setup.assert_nothing_left();
+    assert!(delivered.join("manifest.json").is_file());
+    let shown = setup
+        .run(&["image", "show", "web-server/1.0.0/1", "--json"])
+        .expect(0)
+        .stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["image"]["state"], "AVAILABLE");
+    let refused = setup
+        .run(&["image", "retry", "web-server/1.0.0/1"])
+        .expect(3);
+    refused.says("only builds that failed or were cancelled are retried");
 }
 
 #[test]

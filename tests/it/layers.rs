@@ -22,7 +22,8 @@ fn component(name: &str, commands: &[&str]) -> String {
 fn recipe(word: &str) -> String {
     format!(
         "kind: ImageRecipe\nname: layered\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents:\n\
-         - path: first.yml\n- path: second.yml\n  parameters: [{{name: Word, value: [{word}]}}]\n- path: third.yml\n\
+         - path: first.yml\n- path: second.yml\n  parameters: [{{name: Word, value: [{word}]}}]\n\
+         - path: third.yml\n  local: {{files: [{{from: notes, to: /root/notes}}]}}\n\
          local: {{tests: false, memory: 1024}}\n"
     )
 }
@@ -85,8 +86,9 @@ fn done(ran: &Ran) -> Done {
 }
 
 /// What a guest makes up by itself, each on a line of its own.
-const RANDOM: [&str; 6] = [
+const RANDOM: [&str; 7] = [
     "echo third >> /root/done",
+    "cat /root/notes/today",
     "cat /proc/sys/kernel/random/uuid",
     "head -c 16 /dev/urandom | od -An -tx1",
     "uuidgen 2>/dev/null || cat /proc/sys/kernel/random/uuid",
@@ -106,6 +108,7 @@ fn guest_nothing_is_done_twice() {
         &component("second", &["echo \"second {{ Word }}\" >> /root/done"]),
     );
     setup.file("third.yml", &component("third", &RANDOM));
+    setup.file("notes/today", "cold\n");
     setup.file("r.yml", &recipe("one"));
 
     let cold = build(&setup, &[]);
@@ -149,11 +152,17 @@ fn guest_nothing_is_done_twice() {
         Some("the component's build phase changed")
     );
 
-    // Once more from the same memory: what the guest makes up by itself must be other things, its keys as well.
-    setup.file("third.yml", &marked("echo other"));
+    // A file that it gets changed. Once more from the same memory: what the guest makes up by itself must be other things, its keys as well.
+    setup.file("notes/today", "other\n");
     let other = build(&setup, &[]);
     assert_eq!(other.machines, ["resume"]);
-    for line in warm.said.lines().filter(|line| *line != "same") {
+    assert_eq!(other.reason.as_deref(), Some("file /root/notes changed"));
+    assert!(other.said.contains("other"), "{}", other.said);
+    for line in warm
+        .said
+        .lines()
+        .filter(|line| !["same", "cold"].contains(line))
+    {
         assert!(
             !other.said.contains(line),
             "{line} came twice:\n{}\n{}",
@@ -167,7 +176,7 @@ fn guest_nothing_is_done_twice() {
             cold.said
         );
     }
-    assert!(warm.said.lines().count() >= 7, "{}", warm.said);
+    assert!(warm.said.lines().count() >= 8, "{}", warm.said);
 
     // A parameter of the second: the first one stays.
     setup.file("r.yml", &recipe("two"));
@@ -179,8 +188,18 @@ fn guest_nothing_is_done_twice() {
         Some("parameter Word changed from one to two")
     );
 
+    // What would be made again is told, and nothing is done.
+    let plan = setup
+        .run(&["plan", "r.yml", "--from", "second", "--json"])
+        .expect(0);
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(
+        plan["steps"][2]["reason"], "it was asked to be made again",
+        "{plan}"
+    );
+
     // The same without any layer and memory gives the same image: not one file differs.
-    let fresh = build(&setup, &["--no-cache", "--warm", "off"]);
+    let fresh = build(&setup, &["--no-cache", "--warm", "off", "--timings"]);
     assert_eq!(fresh.machines, ["boot"]);
     assert_eq!(fresh.built, ["first", "second", "third"]);
     let disk = |folder: &str| {
@@ -199,6 +218,21 @@ fn guest_nothing_is_done_twice() {
         ])
         .expect(0);
     assert_eq!(diff.stdout, "");
+    let trace = setup::find(&setup.home().join("logs"), &|path| {
+        path.as_str().ends_with("/1.0.0/5/trace.json")
+    });
+    let trace = std::fs::read_to_string(&trace[0]).unwrap();
+    let trace: Value = serde_json::from_str(&trace).unwrap();
+    let spans: Vec<&str> = trace["traceEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["ph"] == "X" && event["dur"].as_f64() > Some(0.0))
+        .map(|event| event["name"].as_str().unwrap())
+        .collect();
+    for wanted in ["until the kernel runs", "Work (ExecuteBash)", "third"] {
+        assert!(spans.contains(&wanted), "{wanted} is not in {spans:?}");
+    }
     setup.assert_nothing_left();
 }
 

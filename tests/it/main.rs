@@ -14,4 +14,5 @@ mod pipelines;
 mod setup;
 mod store;
 mod store_crashes;
+mod torture;
 mod trial;

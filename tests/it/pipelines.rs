@@ -234,6 +234,7 @@ fn manifest_of(order: &Order) -> Manifest {
         },
         packages: Vec::new(),
         sanitised: Vec::new(),
+        residue: Vec::new(),
         virtual_size: 0,
         disk_digest: String::new(),
         boots: Vec::new(),
@@ -969,6 +970,52 @@ fn guest_a_pipeline_builds_an_image() {
         rehearsed.stdout.contains("nothing is newer"),
         "{}",
         rehearsed.stdout
+    );
+    // The component gets a newer version: the next run takes it, as the next build of the image.
+    setup.file(
+        "docs/component.yml",
+        &COMPONENT
+            .replace("WORD", "good day")
+            .replace("semanticVersion: 1.0.0", "semanticVersion: 1.1.0"),
+    );
+    apply(&setup, "docs");
+    setup
+        .run(&["pipeline", "run", "nightly", "--wait"])
+        .expect(0);
+    assert!(
+        made_of(&setup, "web-server/1.0.0/2").contains(&"component greeting/1.1.0/1".to_owned())
+    );
+    let packages = setup
+        .run(&["image", "packages", "web-server/1.0.0/2", "--json"])
+        .expect(0);
+    let packages: Value = serde_json::from_str(&packages.stdout).unwrap();
+    let packages = packages.as_array().unwrap();
+    assert!(packages.len() > 100, "{}", packages.len());
+    assert!(packages.iter().any(|package| package["name"] == "dpkg"));
+    // What differs is what was changed.
+    let diff = setup
+        .run(&[
+            "image",
+            "diff",
+            "web-server/1.0.0/1",
+            "web-server/1.0.0/2",
+            "--json",
+        ])
+        .expect(1);
+    let diff: Value = serde_json::from_str(&diff.stdout).unwrap();
+    let names = |key: &str| -> Vec<&str> {
+        diff[key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|difference| difference["what"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(names("packages"), Vec::<&str>::new());
+    assert_eq!(names("files"), ["/etc/greeting"]);
+    assert!(
+        names("inputs").iter().any(|what| what.contains("greeting")),
+        "{diff}"
     );
     setup.assert_nothing_left();
 }

@@ -38,12 +38,21 @@ fn events(stdout: &str, kind: &str) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// One guest for several documents: those that reboot, one of the managed ones, and one with the real package manager and
+/// its mirror.
 #[test]
-fn guest_documents_that_reboot_come_to_their_end() {
+fn guest_documents_that_reboot_and_update_come_to_their_end() {
     let setup = setup::with_base();
-    let documents = ["exit-194.yml", "reboot-between.yml", "loop-reboot.yml"];
-    let ran = Ran::of(trial(&setup, &documents, &["--json"]).output().unwrap()).expect(0);
-    // Each document rebooted once: four starts of the agent, the last three of them resume.
+    let documents = [
+        "exit-194.yml",
+        "reboot-between.yml",
+        "loop-reboot.yml",
+        "../../../recipes/components/hello-world/1.0.0.yml",
+        "updates.yml",
+    ];
+    let options = ["--json", "--parameter", "Greeting=Hi"];
+    let ran = Ran::of(trial(&setup, &documents, &options).output().unwrap()).expect(0);
+    // Each of the first three rebooted once: four starts of the agent, the last three of them resume.
     let starts = events(&ran.stdout, "runStarted");
     let resumed: Vec<bool> = starts
         .iter()
@@ -63,6 +72,11 @@ fn guest_documents_that_reboot_come_to_their_end() {
     assert!(
         detailed.contains("second half in another boot"),
         "{detailed}"
+    );
+    assert!(detailed.contains("the image says: Hi"), "{detailed}");
+    assert!(
+        detailed.contains("Hello, world!"),
+        "the new package says it"
     );
     setup.assert_nothing_left();
 }
@@ -149,4 +163,29 @@ fn parameters_that_no_document_has_are_refused() {
     )
     .expect(3);
     ran.says("no document has a parameter `Colour`");
+}
+
+/// On the host, since no guest is needed for it.
+#[test]
+fn an_upload_to_a_bucket_that_does_not_exist_is_refused() {
+    let moto = Moto::start();
+    let setup = setup::empty();
+    let document = setup.file(
+        "upload.yml",
+        "schemaVersion: 1.0\nphases:\n- name: build\n  steps:\n  - name: Up\n    action: S3Upload\n    inputs: [{source: /etc/hostname, destination: 's3://no-such-bucket/x'}]\n",
+    );
+    let mut command = setup.ovenbird(&[
+        "component",
+        "run",
+        document.as_str(),
+        "--log-directory",
+        "logs",
+    ]);
+    let ran = Ran::of(moto.env(&mut command).output().unwrap()).expect(1);
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let message = summary["failureMessage"].as_str().unwrap();
+    assert!(
+        message.contains("cannot write s3://no-such-bucket/x: NoSuchBucket"),
+        "{message}"
+    );
 }

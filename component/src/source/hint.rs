@@ -1,5 +1,6 @@
 //! Turns the YAML parser's terse errors into messages that name the usual cause.
 
+use super::code::Code;
 use super::diagnostic::{Diagnostic, Severity};
 use super::text::Source;
 
@@ -17,20 +18,20 @@ pub(super) fn explain_syntax_error(source: &Source, offset: usize, info: &str) -
             .find(['\n', '\r'])
             .unwrap_or(text.len() - offset);
     let span = source.span(offset, line_end);
-    let diagnostic = |code: &'static str, message: String| {
+    let diagnostic = |code: Code, message: String| {
         Diagnostic::new(Severity::Error, code, message).at(source, span)
     };
 
     if info.contains("recursion limit") {
         return diagnostic(
-            "nested-too-deeply",
+            Code::NestedTooDeeply,
             "lists and maps are nested far too deeply".to_owned(),
         );
     }
     if info.contains("unknown anchor") {
         let value = text[offset..line_end].trim();
         return diagnostic(
-            "unquoted-star",
+            Code::UnquotedStar,
             format!("`{value}` is an alias of an anchor that does not exist"),
         )
         .hint("quote values that start with `*`, for instance '*log'");
@@ -42,7 +43,7 @@ pub(super) fn explain_syntax_error(source: &Source, offset: usize, info: &str) -
         .trim_start();
     if value.starts_with("{{") {
         return diagnostic(
-            "unquoted-reference",
+            Code::UnquotedReference,
             "a reference stands without quotes".to_owned(),
         )
         .expected("'{{ name }}'")
@@ -52,12 +53,12 @@ pub(super) fn explain_syntax_error(source: &Source, offset: usize, info: &str) -
         && matches!(first, '@' | '`' | '%')
     {
         return diagnostic(
-            "unquoted-value",
+            Code::UnquotedValue,
             format!("a value cannot start with `{first}`"),
         )
         .hint("put the value in quotes");
     }
-    let diagnostic = diagnostic("yaml-syntax", format!("not valid YAML: {info}"));
+    let diagnostic = diagnostic(Code::YamlSyntax, format!("not valid YAML: {info}"));
     if info.contains("mapping values are not allowed") {
         diagnostic.hint(
             "a value that contains `: ` must be quoted; or the indentation of this line is wrong",
@@ -85,7 +86,7 @@ fn tab_indentation(source: &Source, offset: usize) -> Option<Diagnostic> {
             Some(
                 Diagnostic::new(
                     Severity::Error,
-                    "tab-indentation",
+                    Code::TabIndentation,
                     "a tab is used for indentation",
                 )
                 .at(source, source.span(start, start + 1))

@@ -7,6 +7,7 @@
 //! JSON needs no second parser: apart from duplicate keys, which are errors here anyway, from tabs and from characters written
 //! as two escapes, both of which are rewritten in place, it is a subset of YAML.
 
+mod code;
 mod diagnostic;
 mod hint;
 mod json;
@@ -16,6 +17,7 @@ mod read;
 mod suggest;
 mod text;
 
+pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics, Role, Severity};
 pub use node::{Entry, Key, Mapping, Node, NodeKind, Plain, Scalar, Style};
 pub use parse::{Limits, ParsedStream, parse, parse_one, parse_with_limits};

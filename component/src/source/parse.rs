@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan, Tag};
 
+use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::hint::explain_syntax_error;
 use super::json::as_yaml;
@@ -55,16 +56,20 @@ pub fn parse_one(source: &Source) -> (Option<Node>, Diagnostics) {
     let first = documents.next();
     if first.is_none() && !diagnostics.has_errors() {
         diagnostics.push(
-            Diagnostic::new(Severity::Error, "empty-document", "the document is empty")
-                .at(source, Span::START)
-                .expected("a map"),
+            Diagnostic::new(
+                Severity::Error,
+                Code::EmptyDocument,
+                "the document is empty",
+            )
+            .at(source, Span::START)
+            .expected("a map"),
         );
     }
     if let Some(second) = documents.next() {
         diagnostics.push(
             Diagnostic::new(
                 Severity::Error,
-                "several-documents",
+                Code::SeveralDocuments,
                 "a second YAML document starts here",
             )
             .at(source, second.span)
@@ -201,10 +206,9 @@ impl Loader<'_> {
         let offset = self.byte(error.marker().index());
         let explained = explain_syntax_error(self.source, offset, error.info());
         // `{{ x }}/y` is first a strange key and then a syntax error; one message about it is enough.
-        let known = self
-            .diagnostics
-            .iter()
-            .any(|earlier| earlier.code == "unquoted-reference" && earlier.line == explained.line);
+        let known = self.diagnostics.iter().any(|earlier| {
+            earlier.code == Code::UnquotedReference.word() && earlier.line == explained.line
+        });
         if !known {
             self.diagnostics.push(explained);
         }
@@ -220,7 +224,7 @@ impl Loader<'_> {
             .span(self.byte(span.start.index()), self.byte(span.end.index()))
     }
 
-    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Self {
+    fn error(&mut self, code: Code, span: Span, message: impl Into<String>) -> &mut Self {
         let diagnostic = Diagnostic::new(Severity::Error, code, message).at(self.source, span);
         self.diagnostics.push(diagnostic);
         self
@@ -265,7 +269,7 @@ impl Loader<'_> {
         self.nodes += added;
         if self.nodes > self.limits.nodes {
             let message = format!("the document has more than {} values", self.limits.nodes);
-            self.error("document-too-complex", span, message);
+            self.error(Code::DocumentTooComplex, span, message);
             return Err(Stop);
         }
         Ok(())
@@ -285,7 +289,7 @@ impl Loader<'_> {
                 "lists and maps are nested more than {} deep",
                 self.limits.depth
             );
-            self.error("nested-too-deeply", place, message);
+            self.error(Code::NestedTooDeeply, place, message);
             return Err(Stop);
         }
         self.stack.push(Open {
@@ -337,7 +341,7 @@ impl Loader<'_> {
             };
             if sources.is_empty() || sources.iter().any(|item| item.as_mapping().is_none()) {
                 self.error(
-                    "bad-merge",
+                    Code::BadMerge,
                     source.span,
                     "`<<` takes a map or a list of maps",
                 );
@@ -366,7 +370,7 @@ impl Loader<'_> {
             }
             None => {
                 self.error(
-                    "recursive-alias",
+                    Code::RecursiveAlias,
                     span,
                     "an alias stands inside the value it refers to",
                 );
@@ -435,7 +439,7 @@ fn usable_key(
             .map_or(0, |entry| entry.key.span.start.line);
         let message = format!("duplicate key `{}`", scalar.value);
         return Err(Box::new(
-            Diagnostic::new(Severity::Error, "duplicate-key", message)
+            Diagnostic::new(Severity::Error, Code::DuplicateKey, message)
                 .at(source, node.span)
                 .hint(format!(
                     "it is already set on line {first}; remove one of the two"
@@ -454,7 +458,7 @@ fn complex_key(source: &Source, node: &Node) -> Diagnostic {
     let before = source.text()[..node.span.start.offset as usize].trim_end();
     let diagnostic = Diagnostic::new(
         Severity::Error,
-        "unquoted-reference",
+        Code::UnquotedReference,
         "a map or list stands where a key is expected",
     )
     .at(source, node.span);

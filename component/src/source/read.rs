@@ -1,9 +1,11 @@
 //! Typed reading of nodes. Every reader reports what is wrong and goes on, so one pass shows all problems of a document.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
+use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::node::{Mapping, Node, Plain};
 use super::suggest::nearest;
@@ -45,14 +47,19 @@ impl<'s> Reading<'s> {
     }
 
     /// A new error at a place; pass it to [`Self::report`] when complete.
-    pub fn error(&self, code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+    pub fn error(
+        &self,
+        code: impl Into<Cow<'static, str>>,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Diagnostic {
         Diagnostic::new(Severity::Error, code, message).at(self.source, span)
     }
 
     /// A new warning at a place; pass it to [`Self::report`] when complete.
     pub fn warning(
         &self,
-        code: &'static str,
+        code: impl Into<Cow<'static, str>>,
         span: Span,
         message: impl Into<String>,
     ) -> Diagnostic {
@@ -75,7 +82,7 @@ impl<'s> Reading<'s> {
     pub fn wrong_type(&self, node: &Node, what: &str, expected: &str) {
         let mut diagnostic = self
             .error(
-                "wrong-type",
+                Code::WrongType,
                 node.span,
                 format!("{what} is {}", node.describe()),
             )
@@ -109,7 +116,11 @@ impl<'s> Reading<'s> {
                 });
         if found.is_none() {
             let mut diagnostic = self
-                .error("wrong-type", node.span, format!("{what} is not a boolean"))
+                .error(
+                    Code::WrongType,
+                    node.span,
+                    format!("{what} is not a boolean"),
+                )
                 .expected("true or false");
             if let Some(scalar) = node.as_scalar()
                 && matches!(
@@ -142,7 +153,7 @@ impl<'s> Reading<'s> {
         };
         if !range.contains(&number) {
             self.report(
-                self.error("out-of-range", node.span, format!("{what} is {number}"))
+                self.error(Code::OutOfRange, node.span, format!("{what} is {number}"))
                     .expected(describe_range(&range)),
             );
             return None;
@@ -156,7 +167,7 @@ impl<'s> Reading<'s> {
         if items.is_none() {
             let mut diagnostic = self
                 .error(
-                    "wrong-type",
+                    Code::WrongType,
                     node.span,
                     format!("{what} is {}", node.describe()),
                 )
@@ -194,7 +205,7 @@ impl<'s> Reading<'s> {
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let mut diagnostic = self
-            .error("unknown-word", node.span, format!("{what} is `{text}`"))
+            .error(Code::UnknownWord, node.span, format!("{what} is `{text}`"))
             .expected(join_words(&names));
         if let Some(near) = nearest(&text, names.iter().copied()) {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
@@ -305,7 +316,7 @@ impl<'r, 's> MapReader<'r, 's> {
             } else {
                 format!("{} has no `{key}`", self.what)
             };
-            let mut diagnostic = self.reading.error("missing-key", span, message);
+            let mut diagnostic = self.reading.error(Code::MissingKey, span, message);
             let strangers: Vec<&str> = self
                 .mapping
                 .entries
@@ -360,7 +371,7 @@ impl<'r, 's> MapReader<'r, 's> {
         let value = self.reading.string(node, &self.label(key))?;
         if value.is_empty() {
             self.reading.report(self.reading.error(
-                "empty-value",
+                Code::EmptyValue,
                 node.span,
                 format!("{} is empty", self.label(key)),
             ));
@@ -431,7 +442,7 @@ impl<'r, 's> MapReader<'r, 's> {
             let message = format!("unknown key `{}` in {}", entry.key.text, self.what);
             let mut diagnostic = self
                 .reading
-                .error("unknown-key", entry.key.span, message)
+                .error(Code::UnknownKey, entry.key.span, message)
                 .expected(join_words(&self.known));
             let absent = self.known.iter().copied().filter(|key| !self.has(key));
             if let Some(near) = nearest(&entry.key.text, absent) {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::code::Code;
 use super::diagnostic::{Diagnostic, Severity};
 
 /// A place in a text.
@@ -77,7 +78,7 @@ impl Source {
         let name = name.into();
         if bytes.len() > LARGEST_TEXT {
             let message = format!("the document has {} bytes", bytes.len());
-            let problem = Diagnostic::new(Severity::Error, "document-too-large", message)
+            let problem = Diagnostic::new(Severity::Error, Code::DocumentTooLarge, message)
                 .in_file(&name)
                 .expected(format!("at most {LARGEST_TEXT} bytes"));
             return Err(Box::new(problem));
@@ -187,7 +188,7 @@ fn encoding_problem(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {
     };
     let good = Source::new(name, String::from_utf8_lossy(&bytes[..valid]));
     let span = good.span(good.text().len(), good.text().len());
-    Diagnostic::new(Severity::Error, "not-utf8", message)
+    Diagnostic::new(Severity::Error, Code::NotUtf8, message)
         .at(&good, span)
         .expected("UTF-8 text")
         .hint("save the file as UTF-8 without a byte-order mark")

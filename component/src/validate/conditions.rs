@@ -5,7 +5,7 @@ use crate::condition::{
 };
 use crate::document::{Decision, Guard};
 use crate::reference::Template;
-use crate::source::{Entry, Node, Reading, nearest};
+use crate::source::{Code, Entry, Node, Reading, nearest};
 
 /// Reads the value of a step's `if`.
 pub(super) fn guard(reading: &Reading<'_>, node: &Node, what: &str) -> Option<Guard> {
@@ -60,7 +60,7 @@ pub(super) fn condition(
                 reading.report(
                     reading
                         .error(
-                            "missing-operator",
+                            Code::MissingOperator,
                             node.span,
                             format!("{what} has no operator"),
                         )
@@ -75,7 +75,7 @@ pub(super) fn condition(
         reading.report(
             reading
                 .error(
-                    "several-operators",
+                    Code::SeveralOperators,
                     entry.key.span,
                     format!("{what} has more than one operator"),
                 )
@@ -109,7 +109,7 @@ fn unknown_operator(reading: &Reading<'_>, entry: &Entry, what: &str) {
     };
     let mut diagnostic = reading
         .error(
-            "unknown-operator",
+            Code::UnknownOperator,
             entry.key.span,
             format!("unknown operator `{}` in {what}", entry.key.text),
         )
@@ -122,7 +122,7 @@ fn unknown_operator(reading: &Reading<'_>, entry: &Entry, what: &str) {
 
 fn surplus_operand(reading: &Reading<'_>, entry: &Entry, operator: &str) {
     let message = format!("`{operator}` takes no `{}`", entry.key.text);
-    reading.report(reading.error("surplus-operand", entry.key.span, message));
+    reading.report(reading.error(Code::SurplusOperand, entry.key.span, message));
 }
 
 fn list(reading: &Reading<'_>, entry: &Entry, what: &str) -> Option<Vec<Condition>> {
@@ -132,7 +132,7 @@ fn list(reading: &Reading<'_>, entry: &Entry, what: &str) -> Option<Vec<Conditio
         reading.report(
             reading
                 .error(
-                    "empty-value",
+                    Code::EmptyValue,
                     entry.key.span,
                     format!("`{name}` of {what} is empty"),
                 )
@@ -154,7 +154,7 @@ fn negation(reading: &Reading<'_>, entry: &Entry, what: &str) -> Option<Conditio
             reading.report(
                 reading
                     .error(
-                        "wrong-arity",
+                        Code::WrongArity,
                         entry.value.span,
                         format!("`not` of {what} has several conditions or none"),
                     )
@@ -196,7 +196,7 @@ fn comparison(
         reading.report(
             reading
                 .error(
-                    "missing-operand",
+                    Code::MissingOperand,
                     entry.key.span,
                     format!("`{name}` of {what} has no `{wanted}`"),
                 )
@@ -211,7 +211,7 @@ fn comparison(
     {
         reading.report(
             reading
-                .error("bad-pattern", entry.value.span, error.to_string())
+                .error(Code::BadPattern, entry.value.span, error.to_string())
                 .expected(
                     "a regular expression in RE2 syntax (no look-around, no back-references)",
                 ),
@@ -230,7 +230,7 @@ fn comparison(
         reading.report(
             reading
                 .error(
-                    "bad-digest",
+                    Code::BadDigest,
                     entry.value.span,
                     format!("`{}` is not a digest for `{name}`", operand.text()),
                 )

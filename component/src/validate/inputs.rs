@@ -4,7 +4,7 @@ use super::conditions::{self, digest_length};
 use crate::action::{Action, ActionSpec, InputKind, InputSpec, Shape};
 use crate::condition::Condition;
 use crate::reference::Template;
-use crate::source::{MapReader, Node, Plain, Reading, Style, join_words, nearest};
+use crate::source::{Code, MapReader, Node, Plain, Reading, Style, join_words, nearest};
 use crate::value::{Input, check_text};
 
 /// Reads inputs; the second value is the condition of an Assert step.
@@ -32,7 +32,7 @@ pub(super) fn read(
         };
         reading.report(
             reading
-                .error("missing-key", span, message)
+                .error(Code::MissingKey, span, message)
                 .expected(format!("{expected} for {}", spec.name)),
         );
         return (None, None);
@@ -72,7 +72,7 @@ fn list(reading: &Reading<'_>, spec: &ActionSpec, node: &Node, what: &str) -> Op
     let Some(items) = node.as_sequence() else {
         let mut diagnostic = reading
             .error(
-                "wrong-type",
+                Code::WrongType,
                 node.span,
                 format!("{what} are {}", node.describe()),
             )
@@ -88,7 +88,7 @@ fn list(reading: &Reading<'_>, spec: &ActionSpec, node: &Node, what: &str) -> Op
         reading.report(
             reading
                 .error(
-                    "empty-value",
+                    Code::EmptyValue,
                     node.span,
                     format!("{what} are an empty list"),
                 )
@@ -110,7 +110,7 @@ fn map(reading: &Reading<'_>, spec: &ActionSpec, node: &Node, what: &str) -> Opt
     let Some(mapping) = node.as_mapping() else {
         let mut diagnostic = reading
             .error(
-                "wrong-type",
+                Code::WrongType,
                 node.span,
                 format!("{what} are {}", node.describe()),
             )
@@ -149,7 +149,7 @@ fn map(reading: &Reading<'_>, spec: &ActionSpec, node: &Node, what: &str) -> Opt
         reading.report(
             reading
                 .error(
-                    "missing-input",
+                    Code::MissingInput,
                     span,
                     format!("{what} have no `{}`", input.name),
                 )
@@ -176,7 +176,7 @@ fn unknown_input(
     let names: Vec<&str> = spec.inputs.iter().map(|input| input.name).collect();
     let mut diagnostic = reading
         .error(
-            "unknown-input",
+            Code::UnknownInput,
             entry.key.span,
             format!("{} has no input `{}` in {what}", spec.name, entry.key.text),
         )
@@ -218,7 +218,7 @@ fn check_together(
                 reading.report(
                     reading
                         .error(
-                            "commands-or-file",
+                            Code::CommandsOrFile,
                             node.span,
                             format!("{what} have {found} of `commands` and `file`"),
                         )
@@ -236,7 +236,7 @@ fn check_together(
                     reading.report(
                         reading
                             .error(
-                                "bad-digest",
+                                Code::BadDigest,
                                 node.span,
                                 format!("`{digits}` is not a digest for {algorithm}"),
                             )
@@ -256,7 +256,7 @@ fn check_together(
                 reading.report(
                     reading
                         .error(
-                            "wildcard-destination",
+                            Code::WildcardDestination,
                             node.span,
                             format!("{what} copy several things to `{destination}`"),
                         )
@@ -276,7 +276,7 @@ fn check_together(
                 reading.report(
                     reading
                         .error(
-                            "wrong-type",
+                            Code::WrongType,
                             node.span,
                             format!("`value` and `type` of {what} do not fit"),
                         )
@@ -314,7 +314,7 @@ fn value(reading: &Reading<'_>, spec: &InputSpec, node: &Node, what: &str) -> Op
             if items.is_empty() && spec.required {
                 reading.report(
                     reading
-                        .error("empty-value", node.span, format!("{label} is empty"))
+                        .error(Code::EmptyValue, node.span, format!("{label} is empty"))
                         .expected("at least one item"),
                 );
                 return None;
@@ -349,7 +349,7 @@ fn value(reading: &Reading<'_>, spec: &InputSpec, node: &Node, what: &str) -> Op
                 reading.report(
                     reading
                         .warning(
-                            "unquoted-permissions",
+                            Code::UnquotedPermissions,
                             node.span,
                             format!("{label} is a number without quotes"),
                         )
@@ -387,7 +387,7 @@ fn texts(reading: &Reading<'_>, items: &[Node], label: &str) -> Option<Vec<Input
             if let Some([entry]) = item.as_mapping().map(|mapping| &mapping.entries[..]) {
                 reading.report(
                     reading
-                        .error("wrong-type", item.span, format!("{item_label} is a map"))
+                        .error(Code::WrongType, item.span, format!("{item_label} is a map"))
                         .expected("text")
                         .hint(format!("the `: ` after `{}` makes a map of it; put the whole item in quotes or in a `|` block", entry.key.text)),
                 );
@@ -416,7 +416,7 @@ fn checked_text(
             format!("{label} is `{}`", template.text())
         };
         let mut diagnostic = reading
-            .error("bad-value", node.span, message)
+            .error(Code::BadValue, node.span, message)
             .expected(expected);
         if let InputKind::Word(words) = spec.kind
             && let Some(near) = nearest(template.text(), words.iter().copied())

@@ -6,7 +6,7 @@ use super::read::Partial;
 use crate::action::{Action, Shape};
 use crate::document::{Document, Step};
 use crate::reference::{Chain, PieceKind, Reference, Side, Stored, Template};
-use crate::source::{Reading, Span, join_words, nearest};
+use crate::source::{Code, Reading, Span, join_words, nearest};
 use crate::value::Input;
 
 pub(super) fn check(reading: &Reading<'_>, partial: &Partial) {
@@ -83,7 +83,7 @@ impl Checker<'_, '_, '_> {
         let ours =
             inner.starts_with("aws:") || inner.contains(".outputs") || inner.contains(".inputs");
         let mut diagnostic = self.reading.warning(
-            "foreign-template",
+            Code::ForeignTemplate,
             place,
             format!(
                 "`{}` is not a reference and stays as it is",
@@ -112,7 +112,7 @@ impl Checker<'_, '_, '_> {
             Reference::Stored(_) if step.action == Action::ExecuteBinary => {
                 self.reading.report(
                     self.reading
-                        .warning("secret-in-arguments", place, "a stored value in the arguments of a program can be seen in the process list")
+                        .warning(Code::SecretInArguments, place, "a stored value in the arguments of a program can be seen in the process list")
                         .hint("hand it over in a file or in an ExecuteBash script"),
                 );
             }
@@ -132,7 +132,7 @@ impl Checker<'_, '_, '_> {
             return;
         }
         let mut diagnostic = self.reading.error(
-            "undeclared-name",
+            Code::UndeclaredName,
             place,
             format!("`{name}` is neither a parameter nor a constant of this document"),
         );
@@ -162,14 +162,14 @@ impl Checker<'_, '_, '_> {
         }
         if name == "loop" {
             self.reading.report(self.reading.warning(
-                "loop-without-loop",
+                Code::LoopWithoutLoop,
                 place,
                 format!("`{written}` stays as it is: this step has no loop"),
             ));
             return;
         }
         let mut diagnostic = self.reading.error(
-            "unknown-loop",
+            Code::UnknownLoop,
             place,
             format!("this step has no loop `{name}`"),
         );
@@ -206,14 +206,14 @@ impl Checker<'_, '_, '_> {
         let diagnostic = if self.document.step(phase, step).is_some() {
             self.reading
                 .error(
-                    "later-step",
+                    Code::LaterStep,
                     place,
                     format!("`{written}` refers to a step that has not run yet"),
                 )
                 .expected("a step that stands before this one")
         } else if let Some(found) = self.document.phase(phase) {
             let mut diagnostic = self.reading.error(
-                "unknown-step",
+                Code::UnknownStep,
                 place,
                 format!("the phase `{phase}` has no step `{step}`"),
             );
@@ -231,7 +231,7 @@ impl Checker<'_, '_, '_> {
                 .collect();
             self.reading
                 .error(
-                    "unknown-step",
+                    Code::UnknownStep,
                     place,
                     format!("there is no phase `{phase}` in this document"),
                 )
@@ -246,7 +246,7 @@ impl Checker<'_, '_, '_> {
             return;
         }
         let message = format!("{} has no output `{}`", spec.name, chain.field);
-        let mut diagnostic = self.reading.error("unknown-output", place, message);
+        let mut diagnostic = self.reading.error(Code::UnknownOutput, place, message);
         diagnostic = if spec.outputs.is_empty() {
             diagnostic.hint(format!("{} has no outputs at all", spec.name))
         } else {
@@ -262,7 +262,7 @@ impl Checker<'_, '_, '_> {
             let message = format!("{} has no input `{}`", spec.name, chain.field);
             self.reading.report(
                 self.reading
-                    .error("unknown-input", place, message)
+                    .error(Code::UnknownInput, place, message)
                     .expected(join_words(&names)),
             );
             return;
@@ -273,7 +273,7 @@ impl Checker<'_, '_, '_> {
                     self.reading.report(
                         self.reading
                             .warning(
-                                "missing-index",
+                                Code::MissingIndex,
                                 place,
                                 format!("the inputs of {} are a list", spec.name),
                             )
@@ -292,7 +292,7 @@ impl Checker<'_, '_, '_> {
             self.reading.report(
                 self.reading
                     .error(
-                        "unknown-input",
+                        Code::UnknownInput,
                         place,
                         format!("the step `{}` does not set this input", chain.step),
                     )
@@ -320,7 +320,7 @@ impl Checker<'_, '_, '_> {
             if !self.used.contains(&name.value) {
                 let message = format!("the {what} `{}` is never used", name.value);
                 self.reading
-                    .report(self.reading.warning("unused-name", name.span, message));
+                    .report(self.reading.warning(Code::UnusedName, name.span, message));
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::document::{Document, KNOWN_PHASES, Step};
 use crate::reference::{Template, is_name};
-use crate::source::{Reading, Span, join_words};
+use crate::source::{Code, Reading, Span, join_words};
 use crate::value::Input;
 
 pub(super) fn check(reading: &Reading<'_>, document: &Document) {
@@ -12,7 +12,7 @@ pub(super) fn check(reading: &Reading<'_>, document: &Document) {
             reading.report(
                 reading
                     .warning(
-                        "custom-phase",
+                        Code::CustomPhase,
                         phase.name.span,
                         format!(
                             "the phase `{}` runs only when it is asked for",
@@ -33,7 +33,7 @@ fn check_step(reading: &Reading<'_>, step: &Step) {
         reading.report(
             reading
                 .warning(
-                    "unreferable-name",
+                    Code::UnreferableName,
                     step.name.span,
                     format!("no reference can name the step `{}`", step.name.value),
                 )
@@ -88,7 +88,7 @@ fn check_script(reading: &Reading<'_>, step: &Step) {
         reading.report(
             reading
                 .warning(
-                    "no-failure-handling",
+                    Code::NoFailureHandling,
                     *span,
                     format!(
                         "only the last command decides whether the step `{}` fails",
@@ -121,7 +121,7 @@ fn check_reboot_guard(reading: &Reading<'_>, lines: &[(&str, Span)]) {
         if exits && !guarded {
             reading.report(
                 reading
-                    .warning("endless-reboot", *span, "`exit 194` runs this step again after the reboot, and nothing stops it then")
+                    .warning(Code::EndlessReboot, *span, "`exit 194` runs this step again after the reboot, and nothing stops it then")
                     .hint("test for a marker file first, and create it before the exit"),
             );
             return;
@@ -163,7 +163,7 @@ fn check_apt(reading: &Reading<'_>, line: &str, span: Span) {
         reading.report(
             reading
                 .warning(
-                    "apt-asks",
+                    Code::AptAsks,
                     span,
                     "apt asks a question here and nobody can answer",
                 )
@@ -181,7 +181,7 @@ fn check_download(reading: &Reading<'_>, item: &Input) {
         reading.report(
             reading
                 .warning(
-                    "half-checksum",
+                    Code::HalfChecksum,
                     *span,
                     "only one of `checksum` and `algorithm` is given, so nothing is verified",
                 )
@@ -191,7 +191,7 @@ fn check_download(reading: &Reading<'_>, item: &Input) {
         reading.report(
             reading
                 .warning(
-                    "insecure-download",
+                    Code::InsecureDownload,
                     *span,
                     "this download is neither encrypted nor verified",
                 )
@@ -200,7 +200,7 @@ fn check_download(reading: &Reading<'_>, item: &Input) {
     } else if !verified {
         reading.report(
             reading
-                .warning("no-checksum", *span, "this download is not verified")
+                .warning(Code::NoChecksum, *span, "this download is not verified")
                 .hint("give `checksum` and `algorithm`, so that a changed file is noticed"),
         );
     }
@@ -211,7 +211,7 @@ fn check_download(reading: &Reading<'_>, item: &Input) {
     };
     if ignores {
         reading.report(reading.warning(
-            "certificate-errors",
+            Code::CertificateErrors,
             *span,
             "any certificate is accepted for this download",
         ));
@@ -233,7 +233,7 @@ fn plain_secret(reading: &Reading<'_>, template: &Template, span: Span) {
     reading.report(
         reading
             .warning(
-                "plain-secret",
+                Code::PlainSecret,
                 span,
                 format!("this text seems to hold {what}"),
             )

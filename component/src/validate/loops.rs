@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::document::{DELIMITERS, Loop, LoopKind, MOST_ITERATIONS};
 use crate::reference::{Template, is_name};
-use crate::source::{MapReader, Node, Reading, Span};
+use crate::source::{Code, MapReader, Node, Reading, Span};
 
 /// Reads the loop of a step.
 pub(super) fn looping(
@@ -21,7 +21,7 @@ pub(super) fn looping(
             reading.report(
                 reading
                     .error(
-                        "bad-name",
+                        Code::BadName,
                         name.span,
                         format!("`{}` cannot name a loop", name.value),
                     )
@@ -32,7 +32,7 @@ pub(super) fn looping(
             reading.report(
                 reading
                     .error(
-                        "duplicate-loop",
+                        Code::DuplicateLoop,
                         name.span,
                         format!("the loop `{}` exists twice in its phase", name.value),
                     )
@@ -49,9 +49,12 @@ pub(super) fn looping(
         (None, Some(node)) => each_loop(reading, node, &what),
         (found, _) => {
             let (code, message) = match found {
-                Some(_) => ("both-loops", format!("{what} has both `for` and `forEach`")),
+                Some(_) => (
+                    Code::BothLoops,
+                    format!("{what} has both `for` and `forEach`"),
+                ),
                 None => (
-                    "missing-key",
+                    Code::MissingKey,
                     format!("{what} has neither `for` nor `forEach`"),
                 ),
             };
@@ -85,7 +88,7 @@ fn counted_loop(reading: &Reading<'_>, node: &Node, what: &str) -> Option<LoopKi
         reading.report(
             reading
                 .error(
-                    "endless-loop",
+                    Code::EndlessLoop,
                     update_span,
                     format!("`updateBy` of {what} is 0, so the loop would never end"),
                 )
@@ -97,7 +100,7 @@ fn counted_loop(reading: &Reading<'_>, node: &Node, what: &str) -> Option<LoopKi
         None => {
             reading.report(
                 reading
-                    .error("endless-loop", update_span, format!("{what} moves away from its `end`, so it would never end"))
+                    .error(Code::EndlessLoop, update_span, format!("{what} moves away from its `end`, so it would never end"))
                     .expected("a positive `updateBy` when `end` is larger than `start`, else a negative one"),
             );
             return None;
@@ -106,7 +109,7 @@ fn counted_loop(reading: &Reading<'_>, node: &Node, what: &str) -> Option<LoopKi
             reading.report(
                 reading
                     .error(
-                        "endless-loop",
+                        Code::EndlessLoop,
                         node.span,
                         format!("{what} has {count} iterations"),
                     )
@@ -123,7 +126,7 @@ fn each_loop(reading: &Reading<'_>, node: &Node, what: &str) -> Option<LoopKind>
     if let Some(items) = node.as_sequence() {
         if items.is_empty() {
             reading.report(reading.error(
-                "empty-value",
+                Code::EmptyValue,
                 node.span,
                 format!("`forEach` of {what} is empty"),
             ));
@@ -174,7 +177,7 @@ fn delimiter(reading: &Reading<'_>, node: &Node) -> Option<char> {
         reading.report(
             reading
                 .error(
-                    "unknown-word",
+                    Code::UnknownWord,
                     node.span,
                     format!("`delimiter` is `{text}`"),
                 )

@@ -12,7 +12,7 @@ mod read;
 
 use crate::action::Platform;
 use crate::document::{Document, LARGEST_DOCUMENT};
-use crate::source::{Diagnostic, Diagnostics, Reading, Severity, Source, parse_one};
+use crate::source::{Code, Diagnostic, Diagnostics, Reading, Severity, Source, parse_one};
 
 /// What a document is validated for.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub fn validate_source(source: &Source, options: &Options) -> Validated {
     if source.text().len() > LARGEST_DOCUMENT {
         let message = format!("the document has {} bytes", source.text().len());
         diagnostics.push(
-            Diagnostic::new(Severity::Error, "document-too-large", message)
+            Diagnostic::new(Severity::Error, Code::DocumentTooLarge, message)
                 .in_file(source.name())
                 .expected(format!("at most {LARGEST_DOCUMENT} bytes"))
                 .hint("move large files out of the document and fetch them with S3Download or WebDownload"),

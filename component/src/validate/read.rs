@@ -10,7 +10,7 @@ use crate::document::{
     Phase, SCHEMA_VERSION, Step,
 };
 use crate::reference::is_name;
-use crate::source::{MapReader, Node, Plain, Reading, Span, Spanned, join_words, nearest};
+use crate::source::{Code, MapReader, Node, Plain, Reading, Span, Spanned, join_words, nearest};
 use crate::value::Input;
 
 /// Phases of which a document must have at least one.
@@ -46,7 +46,7 @@ pub(super) fn document(reading: &Reading<'_>, node: &Node, options: &Options) ->
         reading.report(
             reading
                 .error(
-                    "too-many-parameters",
+                    Code::TooManyParameters,
                     extra.name.span,
                     format!("the document has {} parameters", parameters.len()),
                 )
@@ -86,7 +86,7 @@ fn schema_version(reading: &Reading<'_>, node: &Node) -> bool {
         reading.report(
             reading
                 .error(
-                    "schema-version",
+                    Code::SchemaVersion,
                     node.span,
                     format!("`schemaVersion` is {found}"),
                 )
@@ -109,7 +109,7 @@ impl Names {
             reading.report(
                 reading
                     .error(
-                        "bad-name",
+                        Code::BadName,
                         name.span,
                         format!("`{}` cannot name a {what}", name.value),
                     )
@@ -120,7 +120,7 @@ impl Names {
             reading.report(
                 reading
                     .error(
-                        "duplicate-name",
+                        Code::DuplicateName,
                         name.span,
                         format!("the name `{}` is used twice", name.value),
                     )
@@ -152,7 +152,7 @@ fn single_entry<'n>(
         let example = name.map_or("Name", |scalar| scalar.value.as_str());
         let diagnostic = reading
             .error(
-                "flat-parameter",
+                Code::FlatParameter,
                 node.span,
                 format!("a {what} is written with several keys side by side"),
             )
@@ -176,7 +176,7 @@ fn single_entry<'n>(
         reading.report(
             reading
                 .error(
-                    "flat-parameter",
+                    Code::FlatParameter,
                     node.span,
                     format!("a {what} is written with `name:`"),
                 )
@@ -203,7 +203,7 @@ fn kind(map: &mut MapReader<'_, '_>) -> Option<ParameterKind> {
         reading.report(
             reading
                 .error(
-                    "unknown-word",
+                    Code::UnknownWord,
                     node.span,
                     format!("`type` of {} is `{word}`", map.what()),
                 )
@@ -239,7 +239,7 @@ fn parameter(reading: &Reading<'_>, node: &Node, names: &mut Names) -> Option<Pa
     if let Some(span) = allowed_span {
         if allowed.as_ref().is_some_and(Vec::is_empty) {
             reading.report(reading.error(
-                "empty-value",
+                Code::EmptyValue,
                 span,
                 format!("`allowedValues` of parameter `{}` is empty", name.value),
             ));
@@ -247,7 +247,7 @@ fn parameter(reading: &Reading<'_>, node: &Node, names: &mut Names) -> Option<Pa
         reading.report(
             reading
                 .warning(
-                    "undocumented-key",
+                    Code::UndocumentedKey,
                     span,
                     "`allowedValues` is not part of the documented language",
                 )
@@ -264,7 +264,7 @@ fn parameter(reading: &Reading<'_>, node: &Node, names: &mut Names) -> Option<Pa
     if let (Some(default), Some(node)) = (&parameter.default, default_node)
         && let Err(message) = parameter.check(default)
     {
-        reading.report(reading.error("bad-default", node.span, message));
+        reading.report(reading.error(Code::BadDefault, node.span, message));
     }
     Some(parameter)
 }
@@ -282,7 +282,7 @@ fn constant(reading: &Reading<'_>, node: &Node, names: &mut Names) -> Option<Con
         reading.report(
             reading
                 .error(
-                    "wrong-type",
+                    Code::WrongType,
                     node.span,
                     format!(
                         "the value `{value}` of constant `{}` has another type",
@@ -311,7 +311,7 @@ fn phases(
     if items.is_empty() {
         reading.report(
             reading
-                .error("empty-value", node.span, "`phases` is empty")
+                .error(Code::EmptyValue, node.span, "`phases` is empty")
                 .expected(format!("at least one of {}", join_words(&REQUIRED_PHASES))),
         );
         return Vec::new();
@@ -324,7 +324,7 @@ fn phases(
     if !seen.is_empty() && !REQUIRED_PHASES.iter().any(|name| seen.contains_key(*name)) {
         let mut diagnostic = reading
             .error(
-                "no-known-phase",
+                Code::NoKnownPhase,
                 node.span,
                 "none of the phases is one that a build runs",
             )
@@ -352,7 +352,7 @@ fn phase(
             reading.report(
                 reading
                     .error(
-                        "duplicate-phase",
+                        Code::DuplicatePhase,
                         name.span,
                         format!("the phase `{}` exists twice", name.value),
                     )
@@ -368,7 +368,7 @@ fn phase(
         if items.is_empty() {
             let span = map.key_span("steps").unwrap_or(map.span());
             reading.report(reading.error(
-                "empty-value",
+                Code::EmptyValue,
                 span,
                 format!("{} has no steps", map.what()),
             ));
@@ -407,7 +407,7 @@ fn step(
             reading.report(
                 reading
                     .error(
-                        "duplicate-step",
+                        Code::DuplicateStep,
                         name.span,
                         format!("the step `{}` exists twice in its phase", name.value),
                     )
@@ -437,7 +437,7 @@ fn step(
         reading.report(
             reading
                 .error(
-                    "fixed-attempts",
+                    Code::FixedAttempts,
                     node.span,
                     "`maxAttempts` of ExecuteDocument cannot be changed",
                 )
@@ -454,7 +454,7 @@ fn step(
     let disable_logging = map.boolean("disableLogging");
     if let Some(span) = map.key_span("disableLogging") {
         reading.report(reading.warning(
-            "undocumented-key",
+            Code::UndocumentedKey,
             span,
             "`disableLogging` is not part of the documented language",
         ));
@@ -488,7 +488,7 @@ fn action(reading: &Reading<'_>, node: &Node, options: &Options) -> Option<Actio
     let Some(action) = Action::from_name(&name) else {
         let mut diagnostic = reading
             .error(
-                "unknown-action",
+                Code::UnknownAction,
                 node.span,
                 format!("unknown action `{name}`"),
             )
@@ -513,7 +513,7 @@ fn action(reading: &Reading<'_>, node: &Node, options: &Options) -> Option<Actio
         reading.report(
             reading
                 .error(
-                    "wrong-platform",
+                    Code::WrongPlatform,
                     node.span,
                     format!("{name} does not work on {platform}"),
                 )
@@ -527,7 +527,7 @@ fn action(reading: &Reading<'_>, node: &Node, options: &Options) -> Option<Actio
         .any(|blocked| blocked == &name)
     {
         reading.report(reading.error(
-            "blocked-action",
+            Code::BlockedAction,
             node.span,
             format!("the module {name} is blocked for this run"),
         ));
@@ -552,14 +552,14 @@ fn timeout(map: &mut MapReader<'_, '_>, action: Option<Action>) -> Option<Durati
     if seconds == 0 || seconds < -1 {
         reading.report(
             reading
-                .error("out-of-range", node.span, format!("{what} is {seconds}"))
+                .error(Code::OutOfRange, node.span, format!("{what} is {seconds}"))
                 .expected("a number of seconds above 0, or -1 for no limit"),
         );
     } else if seconds != -1 && action == Some(Action::ExecuteDocument) {
         reading.report(
             reading
                 .error(
-                    "fixed-timeout",
+                    Code::FixedTimeout,
                     node.span,
                     "`timeoutSeconds` of ExecuteDocument cannot be changed",
                 )
@@ -568,7 +568,7 @@ fn timeout(map: &mut MapReader<'_, '_>, action: Option<Action>) -> Option<Durati
         );
     } else if seconds != -1 && action == Some(Action::Reboot) {
         reading.report(reading.warning(
-            "no-timeout",
+            Code::NoTimeout,
             node.span,
             "a Reboot step has no time limit; this one is ignored",
         ));

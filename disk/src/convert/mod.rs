@@ -9,8 +9,10 @@ mod units;
 mod writer;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 pub(crate) use block::{BLOCK, Block, Encoding, PIECE};
@@ -19,7 +21,7 @@ pub(crate) use units::{Unit, Units};
 pub(crate) use writer::{Sequential, Writer, write_at};
 
 use self::block::{Encoder, Pool};
-use crate::bytes::len64;
+use crate::bytes::{MIB, index, len64};
 use crate::digest::{DiskDigest, TreeHash, disk_digest};
 use crate::error::Context;
 use crate::output::{TemporaryFile, hash_file};
@@ -183,7 +185,8 @@ fn verify(path: &Path, target: &Target, wanted: &DiskDigest) -> Result<()> {
     Ok(())
 }
 
-/// Writes a disk to a sink that cannot seek: raw, VMDK and fixed VHD, whose bytes come in order.
+/// Writes a disk to a sink that cannot seek. The bytes of raw, VMDK and fixed VHD come in order; the other formats, whose
+/// tables are known last and come first, go through a file in the folder for temporary files.
 pub fn stream(
     reader: &dyn DiskReader,
     target: &Target,
@@ -193,6 +196,9 @@ pub fn stream(
 ) -> Result<(u64, Sha256Digest, DiskDigest)> {
     let size = reader.virtual_size();
     target.check(size)?;
+    if !target.is_sequential() {
+        return stream_by_file(reader, target, options, sink, progress);
+    }
     let sequential = Sequential::stream(sink);
     let mut writers = vec![target.stream_writer(sequential, size)?];
     let digest = run(reader, &mut writers, options, progress)?;
@@ -204,6 +210,62 @@ pub fn stream(
     }
     let hash = hashing.ok_or_else(|| Error::invalid("a stream without a digest"))?;
     Ok((bytes, hash, digest))
+}
+
+fn stream_by_file(
+    reader: &dyn DiskReader,
+    target: &Target,
+    options: &ConvertOptions,
+    sink: &mut (dyn Write + Send),
+    progress: &dyn Progress,
+) -> Result<(u64, Sha256Digest, DiskDigest)> {
+    let folder = ScratchFolder::create()?;
+    let path = folder.0.join(format!("disk.{}", target.extension()));
+    let options = ConvertOptions {
+        durable: false,
+        ..options.clone()
+    };
+    let written = convert(reader, target, &options, &path, progress)?;
+    let mut file = File::open(&path).map_err(|e| Error::io("open the stream's file", e))?;
+    let mut sink = Sequential::stream(sink);
+    let mut buffer = vec![0; index(MIB)];
+    loop {
+        let got = file
+            .read(&mut buffer)
+            .map_err(|e| Error::io("read the stream's file", e))?;
+        if got == 0 {
+            break;
+        }
+        sink.put(&buffer[..got])?;
+    }
+    let sha256 = sink
+        .finish()?
+        .ok_or_else(|| Error::invalid("a stream without a digest"))?;
+    Ok((written.bytes, sha256, written.disk_digest))
+}
+
+/// A folder of our own for temporary files.
+struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    fn create() -> Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ovenbird-stream-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // Fails if somebody else has put something there.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|e| Error::io(format!("create {}", path.display()), e))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The pass over the source.
@@ -223,6 +285,10 @@ fn run(
     let mut encodings: Vec<Encoding> = writers.iter().map(|w| w.encoding()).collect();
     encodings.sort();
     encodings.dedup();
+    let mut in_place = Vec::new();
+    for writer in writers.iter() {
+        in_place.extend(writer.in_place()?);
+    }
     let pool = Pool::default();
     let mut tree = TreeHash::default();
     pipeline::ordered(
@@ -230,12 +296,18 @@ fn run(
         Units::new(reader),
         || {
             let mut encoder = Encoder::new(&encodings);
-            let pool = &pool;
+            let (pool, in_place) = (&pool, &in_place);
             move |unit| match unit {
                 Unit::Zeros { first, count } => Ok(Step::Zeros { first, count }),
-                Unit::Block(number) => encoder
-                    .encode(reader, number, pool)
-                    .map(|block| Step::Block(Box::new(block))),
+                Unit::Block(number) => {
+                    let block = encoder.encode(reader, number, pool)?;
+                    for file in in_place {
+                        for (at, data) in block.data_runs() {
+                            write_at(file, data, block.offset() + at)?;
+                        }
+                    }
+                    Ok(Step::Block(Box::new(block)))
+                }
             }
         },
         |step| {

@@ -180,6 +180,11 @@ impl Target {
         })
     }
 
+    /// Whether its bytes are known in their order.
+    pub(super) fn is_sequential(&self) -> bool {
+        matches!(self, Self::Raw | Self::VhdFixed | Self::Vmdk { .. })
+    }
+
     pub(super) fn stream_writer<'a>(
         &self,
         sink: Sequential<'a>,

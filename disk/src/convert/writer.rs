@@ -21,6 +21,12 @@ pub(crate) trait Writer: Send {
         Ok(())
     }
 
+    /// The file, when each block has a place in it that is known beforehand. The workers then write their blocks there
+    /// themselves, in any order, while the bytes are still in their caches, and `block` has nothing left to write.
+    fn in_place(&self) -> Result<Option<File>> {
+        Ok(None)
+    }
+
     /// A block that may hold data.
     fn block(&mut self, block: &Block) -> Result<()>;
 

@@ -32,6 +32,10 @@ impl Writer for FixedWriter<'_> {
         Encoding::Plain
     }
 
+    fn in_place(&self) -> Result<Option<File>> {
+        self.raw.in_place()
+    }
+
     fn block(&mut self, block: &Block) -> Result<()> {
         self.raw.block(block)
     }

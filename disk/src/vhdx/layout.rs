@@ -2,31 +2,9 @@
 
 /// CRC-32C (Castagnoli), which the format's headers carry.
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0u32; 256];
-        let mut i = 0;
-        let mut value = 0u32;
-        while i < 256 {
-            let mut crc = value;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 != 0 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-            value += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        let [low, ..] = crc.to_le_bytes();
-        crc >> 8 ^ TABLE[usize::from(low ^ byte)]
-    })
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
+    // The library gives every width in 64 bits.
+    u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
 /// A GUID as stored, from the form that the specification prints.

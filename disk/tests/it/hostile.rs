@@ -245,6 +245,193 @@ fn absurd_headers_are_named() {
     }
 }
 
+/// Few bytes that unpack to many: 16 MiB of zeros.
+fn bomb(zlib: bool) -> Vec<u8> {
+    let zeros = vec![0u8; 16 << 20];
+    let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    let mut packed = vec![0; 1 << 20];
+    let length = if zlib {
+        compressor.zlib_compress(&zeros, &mut packed)
+    } else {
+        compressor.deflate_compress(&zeros, &mut packed)
+    };
+    packed.truncate(length.unwrap());
+    packed
+}
+
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        << 10
+}
+
+/// What is packed unpacks to a cluster or a grain, or it is an error; no room is made for more.
+#[test]
+fn compression_bombs_do_not_go_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("source.raw");
+    let text_of_a_kind: Vec<u8> = (0..2_u32 << 20).map(|i| (i / 7 % 251) as u8).collect();
+    raw_disk(&raw, 3 * MIB, &[(0, text_of_a_kind)]);
+    let source = open(&raw).unwrap();
+    let (deflate, zlib) = (bomb(false), bomb(true));
+    let before = peak_memory();
+    let options = ConvertOptions::default();
+    let qcow2 = dir.path().join("bomb.qcow2");
+    let target = Target::Qcow2 {
+        compression: Some(QcowCompression::Zlib(1)),
+    };
+    convert(&*source, &target, &options, &qcow2, &NoProgress).unwrap();
+    // The first compressed cluster, by the first entry of the first L2 table.
+    let bytes = fs::read(&qcow2).unwrap();
+    let word = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mask = (1 << 56) - 512;
+    let l1 = usize::try_from(word(40)).unwrap();
+    let l2 = usize::try_from(word(l1) & mask).unwrap();
+    let entry = word(l2);
+    assert_eq!(entry >> 62 & 1, 1, "compressed");
+    // The bomb at the end of the file, and the entry says that all 128 KiB from there are the cluster's.
+    let end = (bytes.len() as u64).next_multiple_of(512);
+    let file = File::options().write(true).open(&qcow2).unwrap();
+    let mut padded = deflate;
+    padded.resize(128 << 10, 0);
+    file.write_all_at(&padded, end).unwrap();
+    let (kind, message) = error_of(
+        &qcow2,
+        l2 as u64,
+        &(1 << 62 | 0xff << 54 | end).to_be_bytes(),
+    );
+    assert_eq!(kind, ErrorKind::Invalid, "{message}");
+    assert!(message.contains("compressed cluster at"), "{message}");
+
+    let vmdk = dir.path().join("bomb.vmdk");
+    convert(
+        &*source,
+        &Target::of(Format::Vmdk),
+        &options,
+        &vmdk,
+        &NoProgress,
+    )
+    .unwrap();
+    // The first grain begins behind header and descriptor, with its sector number and size.
+    let mut grain = 0u64.to_le_bytes().to_vec();
+    grain.extend(u32::try_from(zlib.len()).unwrap().to_le_bytes());
+    grain.extend(&zlib);
+    let (kind, message) = error_of(&vmdk, 128 * 512, &grain);
+    assert_eq!(kind, ErrorKind::Invalid, "{message}");
+    assert!(message.contains("grain 0"), "{message}");
+    let grown = peak_memory() - before;
+    assert!(grown < 48 << 20, "{grown} bytes for disks of 3 MiB");
+}
+
+/// Tables that lie on each other, or on themselves, end in an answer within bounds: an error, or bytes of the file.
+#[test]
+fn overlapping_tables_end_in_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("source.raw");
+    raw_disk(
+        &raw,
+        3 * MIB,
+        &[(0, noise(1, 90_000)), (2 * MIB, noise(2, 70_000))],
+    );
+    let source = open(&raw).unwrap();
+    let make = |name: &str, target: &Target| {
+        let path = dir.path().join(name);
+        convert(
+            &*source,
+            target,
+            &ConvertOptions::default(),
+            &path,
+            &NoProgress,
+        )
+        .unwrap();
+        path
+    };
+    let begin = Instant::now();
+    let answer = |path: &Path, changes: &[(u64, Vec<u8>)]| {
+        let copy = path.with_extension("hostile");
+        fs::copy(path, &copy).unwrap();
+        let file = File::options().write(true).open(&copy).unwrap();
+        for (offset, bytes) in changes {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        open(&copy)
+            .and_then(|disk| {
+                exercise(&*disk);
+                disk_digest(&*disk, &NoProgress)
+            })
+            .map_err(|error| error.chain())
+    };
+    let qcow2 = make("x.qcow2", &Target::Qcow2 { compression: None });
+    let bytes = fs::read(&qcow2).unwrap();
+    let word = |at: u64| {
+        let at = usize::try_from(at).unwrap();
+        u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+    };
+    let (l1, refcounts) = (word(40), word(48));
+    let l2 = word(l1) & ((1 << 56) - 512);
+    let sound = disk_digest(&*source, &NoProgress).unwrap();
+    for (what, at, value) in [
+        ("the L1 table as its own L2 table", l1, l1 | 1 << 63),
+        ("the header as an L2 table", l1, 1 << 63),
+        ("the refcount table as an L2 table", l1, refcounts | 1 << 63),
+        ("an L2 table as data", l2, l2 | 1 << 63),
+        ("the header as the L1 table", 40, 0),
+    ] {
+        let answer = answer(&qcow2, &[(at, value.to_be_bytes().to_vec())]);
+        assert_ne!(answer.as_ref().ok(), Some(&sound), "{what}");
+    }
+    let vhd = make("x.vhd", &Target::VhdDynamic);
+    // The table of blocks at 0x600: all of them at the header, or at the table itself.
+    for block in [0u32, 1, 3] {
+        let table = block.to_be_bytes().repeat(2);
+        let answer = answer(&vhd, &[(0x600, table)]);
+        assert_ne!(answer.ok(), Some(sound), "block at sector {block}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(60));
+}
+
+/// Chains that lead back to where they came from, or out of the allowed folder.
+#[test]
+fn chains_that_loop_or_leave_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let create = |name: &str, backing: &str| {
+        let path = at(name);
+        let arguments = [
+            "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing,
+        ];
+        let mut all: Vec<&str> = arguments.to_vec();
+        let shown = text(&path).to_owned();
+        all.extend([shown.as_str(), "1M"]);
+        run("qemu-img", &all);
+        path
+    };
+    let itself = create("itself.qcow2", "itself.qcow2");
+    create("b.qcow2", "a.qcow2");
+    let circle = create("a.qcow2", "b.qcow2");
+    for path in [itself, circle] {
+        let error = open(&path).unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Invalid | ErrorKind::Refused | ErrorKind::Limit
+            ),
+            "{}",
+            error.chain()
+        );
+    }
+    let outside = create("outside.qcow2", "/etc/passwd");
+    assert_eq!(open(&outside).unwrap_err().kind(), ErrorKind::Refused);
+}
+
 /// A descriptor must not reach files outside of its folder.
 #[test]
 fn vmdk_extents_stay_in_their_folder() {

@@ -41,7 +41,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn run(arguments: &FreezeArguments) -> u8 {
+pub(super) fn run(arguments: &FreezeArguments) -> i32 {
     match freeze(arguments.bound) {
         Ok(()) => EXIT_SUCCESS,
         Err(error) => {

@@ -1,6 +1,8 @@
 //! The command line, with the flags of the service's own runner.
 
+#[cfg(unix)]
 mod freeze;
+#[cfg(unix)]
 mod refresh;
 mod run;
 mod validate;
@@ -24,8 +26,10 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Check documents without running them.
     Validate(validate::ValidateArguments),
+    #[cfg(unix)]
     /// Hold the filesystems still for a snapshot: says `frozen`, and thaws at a line on standard input.
     Freeze(freeze::FreezeArguments),
+    #[cfg(unix)]
     /// Renew clock, randomness and leases after the machine went on from a saved memory.
     Refresh(refresh::RefreshArguments),
     /// Print a commented document to start from.
@@ -42,7 +46,9 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Validate(arguments) => validate::run(arguments),
+        #[cfg(unix)]
         Command::Freeze(arguments) => freeze::run(&arguments),
+        #[cfg(unix)]
         Command::Refresh(arguments) => refresh::run(&arguments),
         Command::New { name } => {
             print_line(ovenbird_component::skeleton(&name).trim_end());
@@ -53,7 +59,8 @@ pub fn main() -> ExitCode {
             crate::EXIT_SUCCESS
         }
     };
-    ExitCode::from(code)
+    // Only Windows has exit codes above 255, and there 3010 asks for a reboot.
+    u8::try_from(code).map_or_else(|_| std::process::exit(code), ExitCode::from)
 }
 
 /// Prints to standard output; a closed one is nobody's fault.

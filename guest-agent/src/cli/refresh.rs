@@ -38,7 +38,7 @@ pub(super) struct RefreshArguments {
     entropy_stdin: bool,
 }
 
-pub(super) fn run(arguments: &RefreshArguments) -> u8 {
+pub(super) fn run(arguments: &RefreshArguments) -> i32 {
     match refresh(arguments) {
         Ok(done) => {
             print_line(&done.to_string());

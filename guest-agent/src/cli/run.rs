@@ -10,7 +10,7 @@ use crate::config::{
     ConfigError, ConfigFile, DocumentEntry, LogUpload, RebootMode, RunConfig, parse_parameters,
     split_list,
 };
-use crate::modules::{forget_restart, reboot_machine};
+use crate::restart::{forget_restart, reboot_machine};
 use crate::run::{EventStream, Outcome, RunError, run as run_documents};
 
 #[derive(Args)]
@@ -93,7 +93,7 @@ enum Reboot {
 }
 
 /// Runs documents and prints the summary.
-pub fn run(arguments: RunArguments) -> u8 {
+pub fn run(arguments: RunArguments) -> i32 {
     let resume_by_itself = matches!(arguments.reboot, Reboot::Own);
     let config = match order(arguments) {
         Ok(config) => config,

@@ -33,7 +33,7 @@ pub struct ValidateArguments {
 }
 
 /// Validates every document and prints all problems.
-pub fn run(arguments: ValidateArguments) -> u8 {
+pub fn run(arguments: ValidateArguments) -> i32 {
     let documents = split_list(&arguments.documents);
     if documents.is_empty() {
         complain("--documents names no document");
@@ -61,21 +61,10 @@ pub fn run(arguments: ValidateArguments) -> u8 {
         }
         options.platforms = platforms;
     }
-    let store = ObjectStore::default().or_environment();
+    let owner = arguments.document_s3_bucket_owner.as_deref();
     let mut all = Diagnostics::new();
-    for path in documents {
-        let owner = arguments.document_s3_bucket_owner.as_deref();
-        match address::read(&store, &path, owner, None, 2 * LARGEST_DOCUMENT) {
-            Ok(bytes) => all.append(validate_bytes(&path, &bytes, &options).diagnostics),
-            Err(error) => all.push(
-                Diagnostic::new(
-                    Severity::Error,
-                    "cannot-read",
-                    format!("cannot read the document: {error}"),
-                )
-                .in_file(&path),
-            ),
-        }
+    for found in validate_all(&documents, owner, &options) {
+        all.append(found);
     }
     if arguments.json {
         print_line(&all.to_json().to_string());
@@ -87,4 +76,38 @@ pub fn run(arguments: ValidateArguments) -> u8 {
     } else {
         crate::EXIT_SUCCESS
     }
+}
+
+/// Validates documents on all processors; the results come in the order of the documents.
+fn validate_all(documents: &[String], owner: Option<&str>, options: &Options) -> Vec<Diagnostics> {
+    let store = ObjectStore::default().or_environment();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = documents.len().div_ceil(threads).max(1);
+    let one = |path: &String| match address::read(&store, path, owner, None, 2 * LARGEST_DOCUMENT) {
+        Ok(bytes) => validate_bytes(path.as_str(), &bytes, options).diagnostics,
+        Err(error) => Diagnostics::from(
+            Diagnostic::new(
+                Severity::Error,
+                "cannot-read",
+                format!("cannot read the document: {error}"),
+            )
+            .in_file(path),
+        ),
+    };
+    if threads == 1 || documents.len() == 1 {
+        return documents.iter().map(one).collect();
+    }
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = documents
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
+            .collect();
+        shares
+            .into_iter()
+            .flat_map(|part| {
+                part.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
 }

@@ -1,13 +1,13 @@
 //! ReadFile, SetFileEncoding, and the text encodings of all file modules.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::files::temporary_beside;
 use super::{Context, Failure, output, paths};
+use crate::platform::{copy_mode, copy_owner};
 
 /// A text encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,15 +178,13 @@ pub fn set(context: &Context<'_>, inputs: Set) -> Result<(), Failure> {
         ))
     })?;
     let fail = |error: std::io::Error| Failure::io("write", &path, &error);
-    let mode = fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o7777;
     let target = fs::canonicalize(&path).map_err(fail)?;
     let temporary = temporary_beside(&target);
-    let owner = fs::metadata(&target).map_err(fail)?;
+    let metadata = fs::metadata(&target).map_err(fail)?;
     let written = fs::write(&temporary, wanted.encode(&text)).and_then(|()| {
-        use std::os::unix::fs::MetadataExt;
         // Only root can give a file away; for everybody else the owner is right already.
-        let _ = std::os::unix::fs::chown(&temporary, Some(owner.uid()), Some(owner.gid()));
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))?;
+        let _ = copy_owner(&metadata, &temporary);
+        copy_mode(&metadata, &temporary)?;
         fs::rename(&temporary, &target)
     });
     if written.is_err() {

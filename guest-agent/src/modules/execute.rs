@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,34 +9,9 @@ use ovenbird_component::event::OutputStream;
 use serde::Deserialize;
 
 use super::{Context, Done, Failure, output};
+use crate::platform::{EXIT_REBOOT, create_with_mode, find_program, prepare_environment};
 use crate::process::{self, Ending, Pipe};
 use crate::run::{Capture, LOGGED_OUTPUT, LineSplitter};
-
-/// The search path of every command, whatever the agent itself was started with.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Variables that commands inherit from the agent; everything else would make a build depend on who started it.
-const INHERITED: [&str; 16] = [
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "ftp_proxy",
-    "all_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-];
-
-/// Exit code by which a command asks for a reboot and another run of the step.
-pub const EXIT_REBOOT: i32 = 194;
 
 /// Bytes of standard error that go into a failure message.
 const STDERR_TAIL: usize = 1024;
@@ -56,10 +30,10 @@ pub struct Binary {
 
 /// Runs all commands as one script: variables and the working folder carry over from item to item.
 pub fn bash(context: &Context<'_>, inputs: Bash) -> Result<Done, Failure> {
-    let Some(shell) = super::probe::find_program("bash") else {
+    let Some(shell) = find_program("bash") else {
         return Err(Failure::new("bash is not installed in this guest"));
     };
-    let script = write_script(context.scratch, &inputs.commands.join("\n"))
+    let script = write_script(context.scratch, "sh", &inputs.commands.join("\n"))
         .map_err(|error| Failure::io("write a script to", context.scratch, &error))?;
     let mut command = Command::new(shell);
     command.arg(&script);
@@ -69,14 +43,17 @@ pub fn bash(context: &Context<'_>, inputs: Bash) -> Result<Done, Failure> {
     result
 }
 
-fn write_script(folder: &Path, text: &str) -> io::Result<std::path::PathBuf> {
-    let path = folder.join(format!("script-{}.sh", std::process::id()));
+pub(super) fn write_script(
+    folder: &Path,
+    ending: &str,
+    text: &str,
+) -> io::Result<std::path::PathBuf> {
+    let path = folder.join(format!("script-{}.{ending}", std::process::id()));
     // A script of a killed agent with the same number would keep its mode and owner.
     let _ = fs::remove_file(&path);
-    let mut file = fs::OpenOptions::new()
+    let mut file = create_with_mode(&mut fs::OpenOptions::new(), 0o700)
         .create_new(true)
         .write(true)
-        .mode(0o700)
         .open(&path)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
@@ -85,7 +62,7 @@ fn write_script(folder: &Path, text: &str) -> io::Result<std::path::PathBuf> {
 
 /// Starts a program with its arguments as they are.
 pub fn binary(context: &Context<'_>, inputs: Binary) -> Result<Done, Failure> {
-    let program = super::probe::find_program(&inputs.path).ok_or_else(|| {
+    let program = find_program(&inputs.path).ok_or_else(|| {
         Failure::new(format!(
             "the program {} does not exist or cannot be executed",
             inputs.path
@@ -96,30 +73,50 @@ pub fn binary(context: &Context<'_>, inputs: Binary) -> Result<Done, Failure> {
     run(context, command)
 }
 
-/// Gives a command the environment that every step gets.
-pub fn prepare(command: &mut Command, context: &Context<'_>) {
-    command.env_clear();
-    for name in INHERITED {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+/// Runs a program, logs what it writes and reads its exit code.
+pub fn run(context: &Context<'_>, command: Command) -> Result<Done, Failure> {
+    let Ran {
+        ending,
+        stdout,
+        stderr,
+    } = run_to_end(context, command)?;
+    match ending {
+        Ending::TimedOut => Err(Failure::TimedOut),
+        Ending::Code(0) => Ok(Done {
+            outputs: vec![output("stdout", stdout)],
+            exit_code: Some(0),
+        }),
+        Ending::Code(EXIT_REBOOT) => Err(Failure::RebootAndRepeat),
+        Ending::Code(code) => Err(Failure::Failed {
+            message: describe(&format!("the command ended with exit code {code}"), &stderr),
+            exit_code: Some(code),
+        }),
+        Ending::Signal(signal) => Err(Failure::Failed {
+            message: describe(
+                &format!("the command was ended by signal {signal}"),
+                &stderr,
+            ),
+            exit_code: Some(128 + signal),
+        }),
     }
-    let uid = nix::unistd::geteuid().as_raw();
-    let accounts = crate::accounts::Accounts::read(Path::new("/etc"));
-    let home = accounts
-        .user_by_number(uid)
-        .map_or_else(|| "/root".to_owned(), |user| user.home);
-    command
-        .env("PATH", PATH)
-        .env("HOME", home)
-        .env("TERM", "dumb")
-        .env("WORKING_DIRECTORY", context.working_directory)
-        .current_dir(context.working_directory);
 }
 
-/// Runs a prepared program, logs what it writes and reads its exit code.
-pub fn run(context: &Context<'_>, mut command: Command) -> Result<Done, Failure> {
-    prepare(&mut command, context);
+/// A program that has ended.
+pub(super) struct Ran {
+    /// How.
+    pub(super) ending: Ending,
+    /// What references may see of its standard output.
+    pub(super) stdout: String,
+    /// The end of its standard error.
+    pub(super) stderr: String,
+}
+
+/// Runs a program in the environment that every step gets, and logs what it writes and how it ends.
+pub(super) fn run_to_end(context: &Context<'_>, mut command: Command) -> Result<Ran, Failure> {
+    prepare_environment(&mut command);
+    command
+        .env("WORKING_DIRECTORY", context.working_directory)
+        .current_dir(context.working_directory);
     let program = command.get_program().to_string_lossy().into_owned();
     let mut output_log = OutputLog::new(context);
     let ending = process::run(&mut command, context.deadline, &mut |pipe, bytes| {
@@ -128,47 +125,23 @@ pub fn run(context: &Context<'_>, mut command: Command) -> Result<Done, Failure>
     let (stdout, stderr) = output_log.finish();
     let ending = ending.map_err(|error| Failure::new(format!("cannot run {program}: {error}")))?;
     match ending {
-        Ending::TimedOut => Err(Failure::TimedOut),
-        Ending::Code(0) => {
-            context.report.debug("CmdExecution: ExitCode 0");
-            Ok(Done {
-                outputs: vec![output("stdout", stdout)],
-                exit_code: Some(0),
-            })
-        }
-        Ending::Code(EXIT_REBOOT) => {
-            context
-                .report
-                .console(&format!("CmdExecution: ExitCode {EXIT_REBOOT}"));
-            Err(Failure::RebootAndRepeat)
-        }
-        Ending::Code(code) => {
-            context
-                .report
-                .console(&format!("CmdExecution: ExitCode {code}"));
-            let message = describe(&format!("the command ended with exit code {code}"), &stderr);
-            Err(Failure::Failed {
-                message,
-                exit_code: Some(code),
-            })
-        }
-        Ending::Signal(signal) => {
-            context
-                .report
-                .console(&format!("CmdExecution: Signal {signal}"));
-            let message = describe(
-                &format!("the command was ended by signal {signal}"),
-                &stderr,
-            );
-            Err(Failure::Failed {
-                message,
-                exit_code: Some(128 + signal),
-            })
-        }
+        Ending::TimedOut => {}
+        Ending::Code(0) => context.report.debug("CmdExecution: ExitCode 0"),
+        Ending::Code(code) => context
+            .report
+            .console(&format!("CmdExecution: ExitCode {code}")),
+        Ending::Signal(signal) => context
+            .report
+            .console(&format!("CmdExecution: Signal {signal}")),
     }
+    Ok(Ran {
+        ending,
+        stdout,
+        stderr,
+    })
 }
 
-fn describe(what: &str, stderr: &str) -> String {
+pub(super) fn describe(what: &str, stderr: &str) -> String {
     if stderr.is_empty() {
         return what.to_owned();
     }

@@ -2,15 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::encoding::Encoding;
-use super::ownership::{change_owner, new_owner};
+use super::ownership::{change_owner, new_mode, new_owner};
 use super::{Context, Failure, output, paths};
+use crate::platform::{copy_mode, create_with_mode, set_mode, symlink as make_link};
 
 fn yes() -> bool {
     true
@@ -76,21 +76,20 @@ pub fn create(context: &Context<'_>, inputs: Create) -> Result<(), Failure> {
         }
     }
     let owner = new_owner(inputs.owner.as_deref(), inputs.group.as_deref())?;
+    let mode = new_mode(inputs.permissions.as_deref())?;
     paths::make_parents(&path)?;
     let fail = |error: io::Error| Failure::io("create", &path, &error);
-    let mut file = OpenOptions::new()
+    let mut file = create_with_mode(&mut OpenOptions::new(), 0o666)
         .create(true)
         .write(true)
         .truncate(true)
-        .mode(0o666)
         .open(&path)
         .map_err(fail)?;
     file.write_all(&bytes).map_err(fail)?;
     change_owner(&path, owner)?;
     // After the owner: changing it clears the set-user bits.
-    if let Some(mode) = &inputs.permissions {
-        file.set_permissions(fs::Permissions::from_mode(paths::mode(mode)?))
-            .map_err(fail)?;
+    if let Some(mode) = mode {
+        set_mode(&path, mode).map_err(fail)?;
     }
     Ok(())
 }
@@ -119,15 +118,15 @@ pub fn symlink(context: &Context<'_>, inputs: Symlink) -> Result<(), Failure> {
         Ok(found) if inputs.force && found.file_type().is_symlink() => {
             // Renamed into place, so that there is a link at every moment.
             let temporary = temporary_beside(&path);
-            std::os::unix::fs::symlink(&inputs.target, &temporary).map_err(fail)?;
+            make_link(&inputs.target, &temporary).map_err(fail)?;
             fs::rename(&temporary, &path).map_err(fail)
         }
         Ok(found) if inputs.force && !found.is_dir() => {
             fs::remove_file(&path).map_err(fail)?;
-            std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail)
+            make_link(&inputs.target, &path).map_err(fail)
         }
         Ok(_) if context.repeated && is_link_to(&path, &inputs.target) => Ok(()),
-        _ => std::os::unix::fs::symlink(&inputs.target, &path).map_err(fail),
+        _ => make_link(&inputs.target, &path).map_err(fail),
     }
 }
 
@@ -183,8 +182,8 @@ pub struct List {
 
 /// Lists files, sorted, as full paths joined by commas.
 pub fn list(context: &Context<'_>, inputs: List) -> Result<Map<String, Value>, Failure> {
-    let folder = paths::resolve(context, inputs.path.trim_end_matches('/'));
-    let folder = if inputs.path.trim_end_matches('/').is_empty() {
+    let folder = paths::resolve(context, inputs.path.trim_end_matches(is_separator));
+    let folder = if inputs.path.trim_end_matches(is_separator).is_empty() {
         PathBuf::from("/")
     } else {
         folder
@@ -365,11 +364,10 @@ pub(super) fn copy_file(
         .map_err(|error| Failure::io("read", source, &error))?;
     let temporary = temporary_beside(target);
     let result = (|| {
-        let mut out = OpenOptions::new()
+        let mut out = create_with_mode(&mut OpenOptions::new(), 0o600)
             .create(true)
             .write(true)
             .truncate(true)
-            .mode(0o600)
             .open(&temporary)
             .map_err(fail)?;
         let mut buffer = vec![0; 256 * 1024];
@@ -383,10 +381,8 @@ pub(super) fn copy_file(
             }
             out.write_all(&buffer[..count]).map_err(fail)?;
         }
-        out.set_permissions(fs::Permissions::from_mode(
-            metadata.permissions().mode() & 0o7777,
-        ))
-        .map_err(fail)?;
+        drop(out);
+        copy_mode(&metadata, &temporary).map_err(fail)?;
         fs::rename(&temporary, target).map_err(fail)
     })();
     if result.is_err() {

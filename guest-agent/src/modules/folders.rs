@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 use serde::Deserialize;
 
 use super::files::{Transfer, copy_file, was_moved};
-use super::ownership::{change_owner, new_owner};
+use super::ownership::{change_owner, new_mode, new_owner};
 use super::{Context, Failure, paths};
+use crate::platform::{copy_mode, copy_owner, create_folder, set_mode, symlink};
 
 fn yes() -> bool {
     true
@@ -30,6 +30,7 @@ pub fn create(context: &Context<'_>, inputs: Create) -> Result<(), Failure> {
     let path = paths::resolve(context, &inputs.path);
     let fail = |error: io::Error| Failure::io("create the folder", &path, &error);
     let owner = new_owner(inputs.owner.as_deref(), inputs.group.as_deref())?;
+    let mode = new_mode(inputs.permissions.as_deref())?;
     match fs::symlink_metadata(&path) {
         // Made by a killed process: it was not there before, or that one would have failed.
         Ok(found) if !inputs.overwrite && context.repeated && found.is_dir() => {}
@@ -55,15 +56,12 @@ pub fn create(context: &Context<'_>, inputs: Create) -> Result<(), Failure> {
         }
         Err(_) => {
             paths::make_parents(&path)?;
-            fs::DirBuilder::new()
-                .mode(0o777)
-                .create(&path)
-                .map_err(fail)?;
+            create_folder(&path, 0o777).map_err(fail)?;
         }
     }
     change_owner(&path, owner)?;
-    if let Some(mode) = &inputs.permissions {
-        fs::set_permissions(&path, fs::Permissions::from_mode(paths::mode(mode)?)).map_err(fail)?;
+    if let Some(mode) = mode {
+        set_mode(&path, mode).map_err(fail)?;
     }
     Ok(())
 }
@@ -119,7 +117,7 @@ pub struct Delete {
 
 /// Deletes a folder; one that is not empty only by force.
 pub fn delete(context: &Context<'_>, inputs: Delete) -> Result<(), Failure> {
-    let path = paths::resolve(context, inputs.path.trim_end_matches('/'));
+    let path = paths::resolve(context, inputs.path.trim_end_matches(is_separator));
     let fail = |error: io::Error| Failure::io("delete the folder", &path, &error);
     let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
@@ -169,7 +167,7 @@ fn folder_pairs(
     context: &Context<'_>,
     inputs: &Transfer,
 ) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
-    let trimmed = inputs.source.trim_end_matches('/');
+    let trimmed = inputs.source.trim_end_matches(is_separator);
     let sources = match paths::wildcard(trimmed) {
         Some((folder, pattern)) => {
             if !paths::names_folder(&inputs.destination) {
@@ -240,9 +238,7 @@ fn copy_tree(context: &Context<'_>, source: &Path, target: &Path) -> Result<(), 
     let fail = |error: io::Error| Failure::io("copy", source, &error);
     let metadata = fs::metadata(source).map_err(fail)?;
     if !target.is_dir() {
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(target)
+        create_folder(target, 0o700)
             .map_err(|error| Failure::io("create the folder", target, &error))?;
     }
     for entry in fs::read_dir(source).map_err(fail)? {
@@ -255,7 +251,7 @@ fn copy_tree(context: &Context<'_>, source: &Path, target: &Path) -> Result<(), 
         } else if kind.is_symlink() {
             let link = fs::read_link(entry.path()).map_err(fail)?;
             let _ = fs::remove_file(&inner);
-            std::os::unix::fs::symlink(link, &inner)
+            symlink(&link, &inner)
                 .map_err(|error| Failure::io("create the link", &inner, &error))?;
         } else if kind.is_file() {
             copy_file(context, &entry.path(), &inner)?;
@@ -267,11 +263,7 @@ fn copy_tree(context: &Context<'_>, source: &Path, target: &Path) -> Result<(), 
             ));
         }
     }
-    fs::set_permissions(
-        target,
-        fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777),
-    )
-    .map_err(fail)?;
+    copy_mode(&metadata, target).map_err(fail)?;
     keep_owner(source, target);
     Ok(())
 }
@@ -280,7 +272,7 @@ fn copy_tree(context: &Context<'_>, source: &Path, target: &Path) -> Result<(), 
 fn keep_owner(source: &Path, target: &Path) {
     if let Ok(metadata) = fs::symlink_metadata(source) {
         let mode = fs::metadata(target).map(|target| target.permissions());
-        if std::os::unix::fs::lchown(target, Some(metadata.uid()), Some(metadata.gid())).is_ok()
+        if copy_owner(&metadata, target).is_ok()
             && let Ok(mode) = mode
         {
             let _ = fs::set_permissions(target, mode);

@@ -22,7 +22,6 @@ use ovenbird_component::action::Action;
 use serde_json::{Map, Value};
 
 pub use probe::MachineProbe;
-pub use reboot::{forget_restart, reboot_machine};
 pub use storage::{fetch_object, upload_folder};
 
 use crate::config::ObjectStore;

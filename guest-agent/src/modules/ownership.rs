@@ -1,13 +1,13 @@
 //! SetFileOwner, SetFolderOwner, SetFilePermissions, SetFolderPermissions, and owners of new files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{Context, Failure, paths};
 use crate::accounts::Accounts;
+use crate::platform;
 
 /// Numbers of an owner and a group; `None` leaves them alone.
 pub type OwnerNumbers = (Option<u32>, Option<u32>);
@@ -16,6 +16,9 @@ pub type OwnerNumbers = (Option<u32>, Option<u32>);
 pub fn new_owner(owner: Option<&str>, group: Option<&str>) -> Result<OwnerNumbers, Failure> {
     if owner.is_none() && group.is_none() {
         return Ok((None, None));
+    }
+    if !platform::HAS_MODES {
+        return Err(Failure::new("`owner` and `group` do not work on Windows"));
     }
     let accounts = Accounts::read(Path::new("/etc"));
     let uid = owner
@@ -36,12 +39,20 @@ pub fn new_owner(owner: Option<&str>, group: Option<&str>) -> Result<OwnerNumber
     Ok((uid, gid))
 }
 
+/// The mode of a new file or folder, if one is asked for.
+pub fn new_mode(permissions: Option<&str>) -> Result<Option<u32>, Failure> {
+    if permissions.is_some() && !platform::HAS_MODES {
+        return Err(Failure::new("`permissions` do not work on Windows"));
+    }
+    permissions.map(paths::mode).transpose()
+}
+
 /// Changes the owner of a path; a link is followed.
 pub fn change_owner(path: &Path, (uid, gid): OwnerNumbers) -> Result<(), Failure> {
     if uid.is_none() && gid.is_none() {
         return Ok(());
     }
-    std::os::unix::fs::chown(path, uid, gid)
+    platform::change_owner(path, uid, gid)
         .map_err(|error| Failure::io("change the owner of", path, &error))
 }
 
@@ -108,7 +119,7 @@ pub fn folder_owner(context: &Context<'_>, inputs: Owner) -> Result<(), Failure>
     if inputs.recursive.unwrap_or(true) {
         walk(context, &path, &mut |inner| {
             // Links inside a tree are changed themselves: following one would leave the tree.
-            std::os::unix::fs::lchown(inner, uid, gid)
+            platform::change_owner_of_link(inner, uid, gid)
                 .map_err(|error| Failure::io("change the owner of", inner, &error))
         })?;
     }
@@ -123,8 +134,7 @@ pub struct Permissions {
 }
 
 fn change_mode(path: &Path, mode: u32) -> Result<(), Failure> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(|error| Failure::io("change the mode of", path, &error))
+    platform::set_mode(path, mode).map_err(|error| Failure::io("change the mode of", path, &error))
 }
 
 /// Changes the mode of a file.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 use super::{Context, Failure};
 
@@ -13,7 +13,7 @@ pub fn resolve(context: &Context<'_>, path: &str) -> PathBuf {
 
 /// Whether the text names a folder.
 pub fn names_folder(path: &str) -> bool {
-    path.ends_with('/')
+    path.ends_with(is_separator)
 }
 
 /// Where something called `name` goes: into the folder that `destination` names, or to `destination` itself.
@@ -32,7 +32,7 @@ pub fn target(
 
 /// The wildcard in the last element of a path, if there is one.
 pub fn wildcard(path: &str) -> Option<(&str, &str)> {
-    let (folder, name) = match path.rfind('/') {
+    let (folder, name) = match path.rfind(is_separator) {
         Some(at) => (&path[..=at], &path[at + 1..]),
         None => ("", path),
     };

@@ -1,12 +1,11 @@
 //! What conditions ask of the machine.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ovenbird_component::condition::Probe;
 
-use super::execute::PATH;
 use crate::digest::{self, Algorithm};
+use crate::platform::find_program;
 
 /// Answers from the machine that the agent runs on.
 #[derive(Debug, Clone)]
@@ -43,22 +42,4 @@ impl Probe for MachineProbe {
     fn digest(&self, path: &str, algorithm: &str) -> Option<String> {
         digest::file(&self.path(path), Algorithm::from_word(algorithm)?).ok()
     }
-}
-
-/// Finds a program in the search path of commands, or at its path when it has a separator.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    if name.is_empty() {
-        return None;
-    }
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| is_executable(path));
-    }
-    PATH.split(':')
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| is_executable(path))
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::probe::find_program;
 use super::{Context, Done, Failure, execute};
+use crate::platform::{find_program, is_administrator};
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Update {
@@ -37,7 +37,12 @@ const MANAGERS: [(&str, Manager); 5] = [
 
 /// Installs updates: all of them, or those that `include` names, without those that `exclude` names.
 pub fn update(context: &Context<'_>, inputs: Update) -> Result<Done, Failure> {
-    if !nix::unistd::geteuid().is_root() {
+    if cfg!(windows) {
+        return Err(Failure::new(
+            "UpdateOS knows the package managers of Linux only; use ExecutePowerShell here",
+        ));
+    }
+    if !is_administrator() {
         return Err(Failure::new("UpdateOS has to run as root"));
     }
     let manager = MANAGERS

@@ -244,7 +244,11 @@ fn name_of(address: &str) -> Option<String> {
     let (_, rest) = address.split_once("://")?;
     let path = rest.split(['?', '#']).next()?.split_once('/')?.1;
     let name = decode(path.rsplit('/').next()?);
-    (!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])).then_some(name)
+    (!name.is_empty()
+        && name != "."
+        && name != ".."
+        && !name.contains(|c| c == '\0' || std::path::is_separator(c)))
+    .then_some(name)
 }
 
 fn decode(text: &str) -> String {

@@ -8,7 +8,10 @@ use ureq::config::Config;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 
-use super::resolver::FileResolver;
+#[cfg(unix)]
+use super::resolver::FileResolver as GuestResolver;
+#[cfg(windows)]
+use ureq::unversioned::resolver::DefaultResolver as GuestResolver;
 
 /// Where distributions keep their certificates; a guest with a company's own authority has it there.
 const BUNDLES: [&str; 5] = [
@@ -59,7 +62,11 @@ impl Client {
             .user_agent(concat!("ovenbird-agent/", env!("CARGO_PKG_VERSION")))
             .build();
         Self {
-            agent: Agent::with_parts(config, DefaultConnector::default(), FileResolver::default()),
+            agent: Agent::with_parts(
+                config,
+                DefaultConnector::default(),
+                GuestResolver::default(),
+            ),
         }
     }
 

@@ -1,6 +1,7 @@
 //! HTTP from a static binary: name resolution, certificates, request signatures.
 
 mod client;
+#[cfg(unix)]
 mod resolver;
 mod sign;
 

@@ -1,6 +1,5 @@
 //! One step: its attempts, the iterations of its loop, and the single execution.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::time::Instant;
 
 use ovenbird_component::action::Action;
@@ -380,7 +379,7 @@ impl Engine<'_> {
             let shown = resolved.shown;
             return self.execute_document(frame, &format!("{key}/i{index}"), &inputs, &shown);
         }
-        if let Err(error) = make_private_folder(&self.scratch) {
+        if let Err(error) = crate::platform::create_private_folder(&self.scratch) {
             let message = format!("cannot make the folder {}: {error}", self.scratch.display());
             return Ok(Once::Failed {
                 message,
@@ -466,13 +465,6 @@ impl Engine<'_> {
             delay_seconds,
         })
     }
-}
-
-fn make_private_folder(path: &std::path::Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
 }
 
 fn timed_out(step: &Step) -> String {

@@ -83,7 +83,7 @@ pub fn first(
         path: path.to_owned(),
         reason,
     };
-    let file_name = path.rsplit('/').next().unwrap_or(path);
+    let file_name = path.rsplit(std::path::is_separator).next().unwrap_or(path);
     let copy = format!("D{}__{file_name}", state.copies);
     state.copies += 1;
     std::fs::write(state.log_folder.join(&copy), bytes)

@@ -13,7 +13,7 @@ mod stream;
 mod values;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use ovenbird_component::event::{Event, Status, Summary};
@@ -286,14 +286,10 @@ fn scratch_folder(execution_id: &str) -> PathBuf {
     std::env::temp_dir().join(format!("AWSTOE{number}"))
 }
 
-/// The folder in which commands run: what was asked for, or `/tmp`, as in the service.
+/// The folder in which commands run: what was asked for, or the preset.
 fn working_directory(config: &RunConfig) -> PathBuf {
-    config.working_directory.clone().unwrap_or_else(|| {
-        let preset = Path::new("/tmp");
-        if preset.is_dir() {
-            preset.to_owned()
-        } else {
-            PathBuf::from("/")
-        }
-    })
+    config
+        .working_directory
+        .clone()
+        .unwrap_or_else(crate::platform::preset_working_directory)
 }

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ovenbird_component::document::Decision;
 use ovenbird_component::event::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::platform::{create_private_folder, create_with_mode, sync_folder};
 
 /// Layout of the file; another number means another agent wrote it.
 const VERSION: u32 = 1;
@@ -301,21 +302,17 @@ impl StateStore {
         };
         let path = folder.join(name);
         let write = || -> io::Result<()> {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
+            create_private_folder(folder)?;
             let temporary = folder.join(format!("{name}.new"));
-            let mut file = std::fs::OpenOptions::new()
+            let mut file = create_with_mode(&mut std::fs::OpenOptions::new(), 0o600)
                 .create(true)
                 .write(true)
                 .truncate(true)
-                .mode(0o600)
                 .open(&temporary)?;
             file.write_all(&serde_json::to_vec(value)?)?;
             file.sync_data()?;
             std::fs::rename(&temporary, &path)?;
-            std::fs::File::open(folder)?.sync_all()
+            sync_folder(folder)
         };
         write().map_err(|source| StateError::Io {
             path: path.clone(),

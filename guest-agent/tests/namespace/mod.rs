@@ -40,9 +40,26 @@ pub fn agent(places: &[(&str, Instead<'_>)]) -> Command {
 }
 
 /// Writes a program; `body` is a script for `sh`.
+///
+/// Another process does the writing: a file that any thread of this one has open could be inherited by what another thread
+/// starts, and could then not be executed ("text file busy").
 pub fn program(path: &Path, body: &str) {
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::Write as _;
     std::fs::create_dir_all(path.parent().expect("a parent")).expect("folder");
-    std::fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("program");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("install");
+    let mut stdin = install.stdin.take().expect("a pipe");
+    stdin
+        .write_all(format!("#!/bin/sh\n{body}\n").as_bytes())
+        .expect("program");
+    drop(stdin);
+    assert!(
+        install.wait().expect("install").success(),
+        "{}",
+        path.display()
+    );
 }

@@ -1,4 +1,4 @@
-//! Starts programs, pumps their output and ends them with everything they started.
+//! Programs in a process group, which is ended as a whole.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
@@ -11,34 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
 use nix::unistd::Pid;
 
+use super::{Ending, LINGER, LONGEST_LINGER, Pipe};
+
 /// How long a program may take to end after a polite signal.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// How long output is awaited after the program itself has ended: a daemon that it left behind keeps the pipes open.
-const LINGER: Duration = Duration::from_millis(500);
-
-/// A left-behind program that never stops writing is cut off after this time.
-const LONGEST_LINGER: Duration = Duration::from_secs(5);
-
-/// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It ended with this code.
-    Code(i32),
-    /// A signal ended it.
-    Signal(i32),
-    /// Its time ran out and it was killed.
-    TimedOut,
-}
-
-/// Which pipe bytes came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pipe {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
 
 /// Runs a program to its end in a process group of its own, with no input.
 ///

@@ -1,0 +1,104 @@
+//! The finished disk, looked at from outside before anything is made of it: did the clean-up do its work, and did the bake
+//! bring something that looks like a secret? Nothing is mounted, and nothing that the guest says is believed.
+
+use std::sync::Arc;
+
+use ovenbird_disk::fs::{self, FileSystem};
+use ovenbird_disk::{DiskReader, ErrorKind};
+
+use super::plan::{BakePlan, Parent};
+use super::{residue, sanitise};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::output::manifest::{Residue, SanitiseResult};
+use crate::output::planner::Source;
+
+/// What was found, apart from what fails the bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The rules of the clean-up, with what was verified.
+    pub sanitised: Vec<SanitiseResult>,
+    /// What looks like a secret and is allowed.
+    pub residue: Vec<Residue>,
+    /// Why the disk could not be looked into.
+    pub blind: Option<String>,
+}
+
+/// Looks at the disk. Blocks.
+///
+/// # Errors
+/// [`FailureKind::Output`] with everything that should not be there, or if the disk can't be read.
+pub fn inspect(
+    plan: &BakePlan,
+    source: &Source,
+    mut sanitised: Vec<SanitiseResult>,
+) -> Result<Inspection> {
+    let disk = source.open()?;
+    let root = match fs::find_root(&disk) {
+        Ok((_, root)) => root,
+        // XFS, Btrfs, LVM: the guest's own clean-up has to be believed, and the person is told so.
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::NotFound) => {
+            return Ok(Inspection {
+                sanitised,
+                residue: Vec::new(),
+                blind: Some(error.to_string()),
+            });
+        }
+        Err(error) => return Err(damaged().caused_by(error)),
+    };
+    let leftovers =
+        sanitise::verify(&*root, &mut sanitised).map_err(|error| damaged().caused_by(error))?;
+    let parent = parent_root(&plan.parent)?;
+    let found =
+        residue::scan(&*root, parent.as_deref()).map_err(|error| damaged().caused_by(error))?;
+    let (allowed, residue): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|found| residue::is_allowed(found, &plan.residue_allowed));
+    if leftovers.is_empty() && residue.is_empty() {
+        return Ok(Inspection {
+            sanitised,
+            residue: allowed,
+            blind: None,
+        });
+    }
+    let lines: Vec<String> = leftovers
+        .iter()
+        .map(|left| format!("{}: {}", left.rule, left.what))
+        .chain(
+            residue
+                .iter()
+                .map(|found| format!("{}: {}", found.rule, found.path)),
+        )
+        .collect();
+    let count = lines.len();
+    let failure = Failure::new(
+        FailureKind::Output,
+        format!(
+            "the finished disk holds {count} {} that must not be copied with it",
+            if count == 1 { "thing" } else { "things" }
+        ),
+    )
+    .with_details(lines.join("\n"));
+    Err(if residue.is_empty() {
+        failure.with_hint("`local.sanitise.skip` of the recipe leaves a rule out")
+    } else {
+        failure.with_hint(
+            "remove it in a component, or name it under `local.sanitise.allow` of the recipe",
+        )
+    })
+}
+
+fn damaged() -> Failure {
+    Failure::new(
+        FailureKind::Output,
+        "the finished disk's root filesystem cannot be read",
+    )
+}
+
+/// The parent's root filesystem; none if it is of a kind that can't be read.
+fn parent_root(parent: &Parent) -> Result<Option<Box<dyn FileSystem>>> {
+    let disk: Arc<dyn DiskReader> = ovenbird_disk::open(parent.disk.as_std_path())
+        .or_failure(FailureKind::Environment, || {
+            format!("cannot open the parent {}", parent.disk)
+        })?;
+    Ok(fs::find_root(&disk).ok().map(|(_, root)| root))
+}

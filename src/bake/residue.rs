@@ -1,0 +1,323 @@
+//! What looks like a secret and came with the bake: private keys, tokens and password hashes that the parent did not have.
+//!
+//! Only files that are new or changed since the parent are read, each up to a limit; what is recognised is told by path and
+//! rule, never by content. Prefixes and lengths of tokens are those that their issuers publish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use ovenbird_disk::fs::{self, FileSystem, Node, NodeKind};
+use regex::bytes::RegexSet;
+
+use crate::output::manifest::Residue;
+
+/// A secret is short and stands near the beginning; what is beyond is data.
+const READ_AT_MOST: u64 = 1 << 20;
+
+/// Rules by what a file holds.
+const PATTERNS: [(&str, &str); 12] = [
+    (
+        "private-key",
+        r"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----\r?\n",
+    ),
+    ("putty-key", r"(?m)^PuTTY-User-Key-File-[23]: "),
+    ("aws-access-key", r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
+    (
+        "aws-secret-key",
+        r#"(?i)aws_?secret_?access_?key["']?\s*[:=]\s*["']?[A-Za-z0-9/+]{40}\b"#,
+    ),
+    (
+        "github-token",
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{82})\b",
+    ),
+    (
+        "gitlab-token",
+        r"\bgl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_-]{20,}",
+    ),
+    ("slack-token", r"\bxox[abpors]-[A-Za-z0-9-]{10,}"),
+    ("google-api-key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("npm-token", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("pypi-token", r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
+    (
+        "json-web-token",
+        r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}",
+    ),
+    ("azure-storage-key", r"AccountKey=[A-Za-z0-9+/]{86}=="),
+];
+
+static SET: LazyLock<Option<RegexSet>> =
+    LazyLock::new(|| RegexSet::new(PATTERNS.map(|(_, pattern)| pattern)).ok());
+
+/// Where programs bring examples and tests along, which are no secrets.
+const SAMPLES: [&str; 4] = [
+    "usr/share/doc/",
+    "usr/share/man/",
+    "usr/share/perl/",
+    "usr/share/locale/",
+];
+
+/// Rules by what a file is.
+const STORES: [(&str, &str); 4] = [
+    ("pkcs12-store", ".p12"),
+    ("pkcs12-store", ".pfx"),
+    ("java-keystore", ".jks"),
+    ("keepass-database", ".kdbx"),
+];
+
+/// Finds what a disk has and its parent did not have. Without a parent everything counts as new.
+///
+/// # Errors
+/// If a filesystem is damaged.
+pub fn scan(
+    root: &dyn FileSystem,
+    parent: Option<&dyn FileSystem>,
+) -> ovenbird_disk::Result<Vec<Residue>> {
+    let known = match parent {
+        Some(parent) => files(parent)?,
+        None => BTreeMap::new(),
+    };
+    let mut found = BTreeSet::new();
+    let mut buffer = Vec::new();
+    let top = root.node(root.root())?;
+    fs::walk(root, &top, &mut |path, node| {
+        if node.kind != NodeKind::File || node.size == 0 {
+            return Ok(true);
+        }
+        let shown = String::from_utf8_lossy(path);
+        if SAMPLES.iter().any(|folder| shown.starts_with(folder))
+            || known.get(path) == Some(&Stamp::of(node))
+        {
+            return Ok(true);
+        }
+        let mut add = |rule: &str| {
+            found.insert(Residue {
+                rule: rule.to_owned(),
+                path: format!("/{shown}"),
+            })
+        };
+        for (rule, end) in STORES {
+            if shown.ends_with(end) {
+                add(rule);
+            }
+        }
+        buffer.resize(usize::try_from(node.size.min(READ_AT_MOST)).unwrap_or(0), 0);
+        root.open(node)?.read_at(&mut buffer, 0)?;
+        if let Some(set) = &*SET {
+            for index in set.matches(&buffer) {
+                add(PATTERNS[index].0);
+            }
+        }
+        Ok(true)
+    })?;
+    for user in new_passwords(root, parent) {
+        found.insert(Residue {
+            rule: "password-hash".into(),
+            path: format!("/etc/shadow, user {user}"),
+        });
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Whether the recipe lets it stay: `RULE:PATTERN`, or a pattern for all rules.
+pub fn is_allowed(found: &Residue, allowed: &[String]) -> bool {
+    allowed.iter().any(|entry| {
+        let pattern = match entry.split_once(':') {
+            Some((rule, pattern)) if rule == found.rule => pattern,
+            Some((rule, _)) if !rule.starts_with('/') => return false,
+            _ => entry,
+        };
+        super::sanitise::fits(pattern.as_bytes(), found.path.as_bytes())
+    })
+}
+
+/// By what a file is known to be unchanged, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: i64,
+}
+
+impl Stamp {
+    fn of(node: &Node) -> Self {
+        Self {
+            size: node.size,
+            modified: node.mtime,
+        }
+    }
+}
+
+fn files(root: &dyn FileSystem) -> ovenbird_disk::Result<BTreeMap<Vec<u8>, Stamp>> {
+    let mut files = BTreeMap::new();
+    let top = root.node(root.root())?;
+    fs::walk(root, &top, &mut |path, node| {
+        if node.kind == NodeKind::File {
+            files.insert(path.to_vec(), Stamp::of(node));
+        }
+        Ok(true)
+    })?;
+    Ok(files)
+}
+
+/// Users whose password can be guessed at: those with a hash that the parent did not have.
+fn new_passwords(root: &dyn FileSystem, parent: Option<&dyn FileSystem>) -> Vec<String> {
+    let before = parent.map(passwords).unwrap_or_default();
+    passwords(root)
+        .into_iter()
+        .filter(|(user, hash)| before.get(user) != Some(hash))
+        .map(|(user, _)| user)
+        .collect()
+}
+
+fn passwords(root: &dyn FileSystem) -> BTreeMap<String, String> {
+    let Ok(text) = fs::read_file(root, "/etc/shadow", READ_AT_MOST) else {
+        return BTreeMap::new();
+    };
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let (user, hash) = (fields.next()?, fields.next()?);
+            // `*`, `!` and `!!` are no passwords; `!` before a hash locks it, and it can still be guessed at.
+            let bare = hash.trim_start_matches('!');
+            (bare.starts_with(['$', '_']) || bare.len() == 13)
+                .then(|| (user.to_owned(), hash.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn disk(tree: &Path, image: &Path) -> Box<dyn FileSystem> {
+        let made = Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-d"])
+            .args([tree, image])
+            .arg("24M")
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()),
+            )
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let disk: Arc<dyn ovenbird_disk::DiskReader> = ovenbird_disk::open(image).unwrap();
+        fs::find_root(&disk).unwrap().1
+    }
+
+    fn put(tree: &Path, path: &str, text: &str) {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Put together at run time: this file itself must not look like a secret.
+    fn samples() -> Vec<(&'static str, String)> {
+        let letters = |count: usize| {
+            "aB3dE5gH7jK9"
+                .chars()
+                .cycle()
+                .take(count)
+                .collect::<String>()
+        };
+        let key = |kind: &str| format!("-----BEGIN {kind}PRIVATE KEY-----\n{}\n", letters(64));
+        vec![
+            ("private-key", key("")),
+            ("private-key", key("OPENSSH ")),
+            ("private-key", key("RSA ")),
+            ("putty-key", "PuTTY-User-Key-File-3: ssh-ed25519\n".into()),
+            ("aws-access-key", format!("id = AKIA{}", "ABCD2345ABCD2345")),
+            (
+                "aws-secret-key",
+                format!("aws_secret_access_key = {}", letters(40)),
+            ),
+            (
+                "github-token",
+                format!("url = https://ghp_{}@x", letters(36)),
+            ),
+            ("gitlab-token", format!("glpat-{}", letters(20))),
+            ("slack-token", format!("xoxb-{}", letters(24))),
+            ("google-api-key", format!("AIza{}", letters(35))),
+            ("npm-token", format!("npm_{}", letters(36))),
+            ("pypi-token", format!("pypi-AgEIcHlwaS5vcmc{}", letters(60))),
+            (
+                "json-web-token",
+                format!("eyJ{}.eyJ{}.{}", letters(20), letters(30), letters(43)),
+            ),
+            ("azure-storage-key", format!("AccountKey={}==", letters(86))),
+        ]
+    }
+
+    #[test]
+    fn each_kind_of_secret_is_found_and_what_the_parent_had_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, image) = (folder.path().join("tree"), folder.path().join("disk"));
+        put(&tree, "etc/os-release", "ID=debian\n");
+        put(
+            &tree,
+            "etc/shadow",
+            "root:*:1::::::\nold:$y$j9T$abc$def:1::::::\n",
+        );
+        put(&tree, "etc/ssl/private/old.key", &samples()[0].1);
+        let parent = disk(&tree, &folder.path().join("parent"));
+        assert_eq!(scan(&*disk(&tree, &image), Some(&*parent)).unwrap(), []);
+
+        put(&tree, "usr/share/doc/example.pem", &samples()[0].1);
+        put(
+            &tree,
+            "srv/text",
+            "nothing of the kind: BEGIN PRIVATE, AKIA, ghp_short\n",
+        );
+        let mut wanted = BTreeSet::new();
+        for (index, (rule, text)) in samples().into_iter().enumerate() {
+            let path = format!("srv/{index}");
+            put(&tree, &path, &format!("before\n{text}\nafter\n"));
+            wanted.insert((rule.to_owned(), format!("/{path}")));
+        }
+        for (rule, end) in STORES {
+            put(&tree, &format!("srv/store{end}"), "\u{0}");
+            wanted.insert((rule.to_owned(), format!("/srv/store{end}")));
+        }
+        put(
+            &tree,
+            "etc/shadow",
+            "root:$6$salt$hash:1::::::\nold:$y$j9T$abc$def:1::::::\nlocked:!$6$s$h:1::::::\ndaemon:!*:1::::::\n",
+        );
+        for user in ["root", "locked"] {
+            wanted.insert(("password-hash".into(), format!("/etc/shadow, user {user}")));
+        }
+        let root = disk(&tree, &image);
+        let found = scan(&*root, Some(&*parent)).unwrap();
+        let found: BTreeSet<_> = found
+            .into_iter()
+            .map(|found| (found.rule, found.path))
+            .collect();
+        assert_eq!(found, wanted);
+        // Every rule has a sample.
+        for (rule, _) in PATTERNS {
+            assert!(found.iter().any(|(name, _)| name == rule), "{rule}");
+        }
+        // Without a parent all is new.
+        let all = scan(&*root, None).unwrap();
+        assert!(
+            all.iter()
+                .any(|found| found.path == "/etc/ssl/private/old.key")
+        );
+    }
+
+    #[test]
+    fn a_recipe_allows_by_path_or_by_rule_and_path() {
+        let found = Residue {
+            rule: "private-key".into(),
+            path: "/opt/app/server.pem".into(),
+        };
+        let allowed = |entry: &str| is_allowed(&found, &[entry.to_owned()]);
+        assert!(allowed("/opt/app/server.pem") && allowed("/opt/app/*.pem"));
+        assert!(allowed("private-key:/opt/*"));
+        assert!(!allowed("aws-access-key:/opt/*") && !allowed("/opt/other/*"));
+    }
+}

@@ -1,0 +1,271 @@
+//! The clean-up, looked at from outside: on the finished disk, without mounting it and without believing the guest.
+
+use ovenbird_disk::fs::{self, FileSystem, Node, NodeKind};
+
+use super::rules::{RULES, Trace};
+use crate::output::manifest::SanitiseResult;
+
+/// A file larger than this is no account file.
+const LARGEST_ACCOUNTS: u64 = 4 << 20;
+/// So many leftovers of one rule are named; what is beyond makes no message clearer.
+const NAMED: usize = 5;
+
+/// Something that a rule should have taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The rule.
+    pub rule: &'static str,
+    /// Where, and what is wrong with it.
+    pub what: String,
+}
+
+/// Looks whether every rule that ran did its work; rules that were kept are not looked at. `results` learn which rules
+/// were verified.
+///
+/// # Errors
+/// If the filesystem is damaged.
+pub fn verify(
+    root: &dyn FileSystem,
+    results: &mut [SanitiseResult],
+) -> ovenbird_disk::Result<Vec<Leftover>> {
+    let mut leftovers = Vec::new();
+    for result in results.iter_mut().filter(|result| result.done) {
+        let Some(rule) = RULES.iter().find(|rule| rule.id == result.id) else {
+            continue;
+        };
+        let mut found = Vec::new();
+        for trace in rule.traces {
+            look(root, *trace, &mut found)?;
+        }
+        let can_be_seen = !rule
+            .traces
+            .iter()
+            .all(|trace| matches!(trace, Trace::Nothing));
+        result.verified = can_be_seen && found.is_empty();
+        let more = found.len().saturating_sub(NAMED);
+        found.truncate(NAMED);
+        if more > 0 {
+            found.push(format!("and {more} more"));
+        }
+        leftovers.extend(found.into_iter().map(|what| Leftover {
+            rule: rule.id,
+            what,
+        }));
+    }
+    Ok(leftovers)
+}
+
+fn look(root: &dyn FileSystem, trace: Trace, found: &mut Vec<String>) -> ovenbird_disk::Result<()> {
+    match trace {
+        Trace::Gone(pattern) => {
+            for (path, _) in matches(root, pattern)? {
+                found.push(format!("{path} is still there"));
+            }
+        }
+        Trace::Hollow(pattern) => {
+            for (path, node) in matches(root, pattern)? {
+                if node.kind == NodeKind::File && node.size > 0 {
+                    found.push(format!("{path} is not empty"));
+                }
+            }
+        }
+        Trace::AllHollow(folder) => {
+            let Ok(node) = fs::resolve(root, folder.as_bytes(), true) else {
+                return Ok(());
+            };
+            fs::walk(root, &node, &mut |path, node| {
+                if node.kind == NodeKind::File && node.size > 0 {
+                    let path = String::from_utf8_lossy(path);
+                    found.push(format!("{folder}/{path} is not empty"));
+                }
+                Ok(true)
+            })?;
+        }
+        Trace::NoLine(path, start) => {
+            if let Ok(text) = fs::read_file(root, path, LARGEST_ACCOUNTS)
+                && text
+                    .split(|byte| *byte == b'\n')
+                    .any(|line| line.starts_with(start.as_bytes()))
+            {
+                found.push(format!("{path} has a line `{start}…`"));
+            }
+        }
+        Trace::Nothing => {}
+    }
+    Ok(())
+}
+
+/// What has a path that fits; links in the folders on the way are followed inside of the filesystem.
+fn matches(root: &dyn FileSystem, pattern: &str) -> ovenbird_disk::Result<Vec<(String, Node)>> {
+    let mut at: Vec<(String, Node)> = vec![(String::new(), root.node(root.root())?)];
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    for (index, part) in parts.iter().enumerate() {
+        let last = index + 1 == parts.len();
+        let mut next = Vec::new();
+        for (path, node) in at {
+            if node.kind != NodeKind::Directory {
+                continue;
+            }
+            for entry in root.read_dir(&node)? {
+                if !fits(part.as_bytes(), &entry.name) {
+                    continue;
+                }
+                let path = format!("{path}/{}", String::from_utf8_lossy(&entry.name));
+                let node = root.node(entry.id)?;
+                if node.kind == NodeKind::Symlink && !last {
+                    // /var/run and the like; a link that leads nowhere hides nothing.
+                    if let Ok(node) = fs::resolve(root, path.as_bytes(), true) {
+                        next.push((path, node));
+                    }
+                } else {
+                    next.push((path, node));
+                }
+            }
+        }
+        at = next;
+    }
+    Ok(at)
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything.
+pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.iter().position(|byte| *byte == b'*') {
+        None => pattern == name,
+        Some(star) => {
+            let (start, rest) = (&pattern[..star], &pattern[star + 1..]);
+            name.strip_prefix(start)
+                .is_some_and(|name| (0..=name.len()).any(|skipped| fits(rest, &name[skipped..])))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn patterns_fit_names() {
+        for (pattern, name, wanted) in [
+            ("ssh_host_*_key", "ssh_host_rsa_key", true),
+            ("ssh_host_*_key", "ssh_host_rsa_key.pub", false),
+            (".*_history", ".bash_history", true),
+            ("*", "", true),
+            ("*-cloud-init-*", "10-cloud-init-ens3", true),
+            ("hostname", "hostnames", false),
+        ] {
+            assert_eq!(
+                fits(pattern.as_bytes(), name.as_bytes()),
+                wanted,
+                "{pattern} {name}"
+            );
+        }
+    }
+
+    /// A disk made from a folder.
+    fn disk(tree: &Path, image: &Path) -> Box<dyn FileSystem> {
+        let made = Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-d"])
+            .args([tree, image])
+            .arg("24M")
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()),
+            )
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let disk: Arc<dyn ovenbird_disk::DiskReader> = ovenbird_disk::open(image).unwrap();
+        fs::find_root(&disk).unwrap().1
+    }
+
+    fn results() -> Vec<SanitiseResult> {
+        RULES
+            .iter()
+            .map(|rule| SanitiseResult {
+                id: rule.id.into(),
+                done: true,
+                verified: false,
+            })
+            .collect()
+    }
+
+    fn put(tree: &Path, path: &str, text: &str) {
+        let path = tree.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn each_leftover_of_each_rule_is_found_and_a_clean_disk_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        let image = folder.path().join("disk.raw");
+        put(&tree, "/etc/os-release", "ID=debian\n");
+        put(&tree, "/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+        put(&tree, "/etc/machine-id", "");
+        put(&tree, "/var/log/lastlog", "");
+        put(&tree, "/home/admin/.profile", "# mine\n");
+        let mut clean = results();
+        assert_eq!(verify(&*disk(&tree, &image), &mut clean).unwrap(), []);
+        let unseen: Vec<&str> = clean
+            .iter()
+            .filter(|result| !result.verified)
+            .map(|result| result.id.as_str())
+            .collect();
+        assert_eq!(unseen, ["services", "swap"]);
+
+        let mut wanted = std::collections::BTreeSet::new();
+        for rule in &RULES {
+            for trace in rule.traces {
+                let (path, text) = match trace {
+                    Trace::Gone(pattern) => (pattern.replace('*', "x"), "left"),
+                    Trace::Hollow(pattern) => (pattern.replace('*', "x"), "full"),
+                    Trace::AllHollow(folder) => (format!("{folder}/deep/er.log"), "line"),
+                    Trace::NoLine(path, start) => {
+                        put(&tree, path, &format!("root:x\n{start}x:1000\n"));
+                        wanted.insert((rule.id, path.to_string()));
+                        continue;
+                    }
+                    Trace::Nothing => continue,
+                };
+                // Patterns lie in each other: the folder of one may be what another wants gone.
+                let there = std::fs::metadata(tree.join(&path[1..]));
+                if there.is_err() || matches!(trace, Trace::Hollow(_)) {
+                    put(&tree, &path, text);
+                }
+                wanted.insert((rule.id, path));
+            }
+        }
+        let mut dirty = results();
+        let root = disk(&tree, &image);
+        let mut all = Vec::new();
+        for (rule, path) in &wanted {
+            let traces = RULES.iter().find(|known| known.id == *rule).unwrap().traces;
+            let mut found = Vec::new();
+            for trace in traces {
+                look(&*root, *trace, &mut found).unwrap();
+            }
+            assert!(
+                found.iter().any(|found| found.starts_with(path.as_str())),
+                "{rule}: {path} is not among {found:?}"
+            );
+            all.push(*rule);
+        }
+        let leftovers = verify(&*root, &mut dirty).unwrap();
+        assert!(
+            all.iter()
+                .all(|rule| leftovers.iter().any(|left| left.rule == *rule))
+        );
+        assert!(dirty.iter().all(|result| !result.verified));
+        // What was kept on purpose is no leftover.
+        let mut kept = results();
+        for result in &mut kept {
+            result.done = false;
+        }
+        assert_eq!(verify(&*root, &mut kept).unwrap(), []);
+    }
+}
