@@ -24,6 +24,10 @@ const GIB: u64 = 1 << 30;
 /// 1000 puts a second are allowed, and a put takes about 100 ms.
 const MOST_AT_A_TIME: usize = 64;
 const FIRST_AT_A_TIME: usize = 16;
+/// Minutes without a block after which the service drops a snapshot: time to put a laptop to sleep and go on.
+const TIMEOUT_MINUTES: u32 = 1440;
+/// How often a block is sent that arrived as something else.
+const CORRUPTED: u32 = 4;
 /// The whole time that one block may take, with every attempt.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// So long after its start a snapshot may be unknown to a part of the service.
@@ -45,12 +49,37 @@ pub struct Ebs {
 pub struct StartSnapshot {
     /// Its description.
     pub description: String,
-    /// The key it is encrypted with.
-    pub kms_key_id: Option<String>,
+    /// The key it is encrypted with; as ARN when it is sent.
+    pub kms_key: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Makes a second start with it the same snapshot.
     pub token: String,
+    /// The snapshot whose blocks it has where none are put; not together with a key.
+    pub parent: Option<String>,
+}
+
+impl StartSnapshot {
+    /// What is sent for a volume of so many GiB, by name.
+    pub fn parameters(&self, gib: u64) -> Vec<(String, String)> {
+        let mut parameters = vec![
+            ("VolumeSize".to_owned(), gib.to_string()),
+            ("Description".into(), self.description.clone()),
+            ("ClientToken".into(), self.token.clone()),
+            ("Timeout".into(), TIMEOUT_MINUTES.to_string()),
+        ];
+        if let Some(key) = &self.kms_key {
+            parameters.push(("Encrypted".into(), "true".into()));
+            parameters.push(("KmsKeyArn".into(), key.clone()));
+        }
+        if let Some(parent) = &self.parent {
+            parameters.push(("ParentSnapshotId".into(), parent.clone()));
+        }
+        for (key, value) in &self.tags {
+            parameters.push((format!("Tag:{key}"), value.clone()));
+        }
+        parameters
+    }
 }
 
 /// GiB of the volume that a disk needs.
@@ -104,6 +133,38 @@ pub fn read_block(
     Ok(Some((block.into(), digest)))
 }
 
+/// A block that arrived.
+struct Put {
+    index: u64,
+    digest: BlockDigest,
+    throttled: bool,
+}
+
+/// A block that differs from the one of the parent (`below`; zeros if there is none), with its digest.
+fn changed(
+    disk: &dyn DiskReader,
+    index: u64,
+    below: Option<BlockDigest>,
+) -> ovenbird_disk::Result<Option<(Bytes, BlockDigest)>> {
+    let length = ovenbird_disk::bytes::index(BLOCK);
+    let inside = index < disk.virtual_size().div_ceil(BLOCK);
+    let read = if inside {
+        read_block(disk, index)?
+    } else {
+        None
+    };
+    Ok(match (read, below) {
+        (Some((_, digest)), Some(below)) if digest == below => None,
+        (Some(block), _) => Some(block),
+        (None, None) => None,
+        (None, Some(below)) => {
+            let zeros = Bytes::from(vec![0; length]);
+            let digest: BlockDigest = Sha256::digest(&zeros).into();
+            (digest != below).then_some((zeros, digest))
+        }
+    })
+}
+
 impl Ebs {
     /// The client of a region; nothing is asked yet.
     ///
@@ -126,7 +187,7 @@ impl Ebs {
             path,
             headers: vec![("content-type", "application/json".into())],
             body: body.into(),
-            unsigned_body: false,
+            ..Call::default()
         };
         let answer = self.send(&call, None).await.map(|(answer, _)| answer)?;
         serde_json::from_slice(&answer.body)
@@ -174,12 +235,15 @@ impl Ebs {
             "VolumeSize": gib,
             "Description": options.description,
             "ClientToken": options.token,
-            "Timeout": 60,
+            "Timeout": TIMEOUT_MINUTES,
         });
         if !tags.is_empty() {
             body["Tags"] = tags.into();
         }
-        if let Some(key) = &options.kms_key_id {
+        if let Some(parent) = &options.parent {
+            body["ParentSnapshotId"] = parent.as_str().into();
+        }
+        if let Some(key) = &options.kms_key {
             body["Encrypted"] = true.into();
             body["KmsKeyArn"] = key.as_str().into();
         }
@@ -194,7 +258,8 @@ impl Ebs {
             .ok_or_else(|| Failure::environment("the answer to StartSnapshot has no SnapshotId"))
     }
 
-    /// Puts every block that `known` lacks; `put` is told of each that arrived. Gives all blocks.
+    /// Puts every block that is neither in `known`, what was put before, nor the same in `base`, what the parent holds.
+    /// `put` is told of each that arrived. Gives all blocks that were put.
     ///
     /// # Errors
     /// The first block that could not be read or put.
@@ -203,18 +268,23 @@ impl Ebs {
         snapshot: &str,
         disk: Arc<dyn DiskReader>,
         known: BlockMap,
+        base: BlockMap,
         mut put: impl FnMut(u64, &BlockDigest) -> Result<()>,
     ) -> Result<BlockMap> {
         let fresh = Instant::now();
         let mut blocks = known;
-        let stored = stored_blocks(&*disk)
+        let mut stored = stored_blocks(&*disk)
             .or_failure(FailureKind::Output, || "cannot read the disk".into())?;
+        // What the parent holds and the disk does not must become zeros.
+        stored.extend(base.keys());
+        stored.sort_unstable();
+        stored.dedup();
         let mut missing = stored
             .into_iter()
             .filter(|index| !blocks.contains_key(index))
             .collect::<Vec<_>>()
             .into_iter();
-        let mut running: JoinSet<Result<Option<(u64, BlockDigest, bool)>>> = JoinSet::new();
+        let mut running: JoinSet<Result<Option<Put>>> = JoinSet::new();
         let mut at_a_time = FIRST_AT_A_TIME;
         let mut since_change = 0;
         loop {
@@ -222,64 +292,93 @@ impl Ebs {
                 && let Some(index) = missing.next()
             {
                 let (ebs, disk, snapshot) = (self.clone(), Arc::clone(&disk), snapshot.to_owned());
-                running.spawn(async move { ebs.put_block(&snapshot, disk, index, fresh).await });
+                let below = base.get(&index).copied();
+                running.spawn(async move {
+                    let read = tokio::task::spawn_blocking(move || changed(&*disk, index, below))
+                        .await
+                        .or_failure(FailureKind::Internal, || "a read was cut off".into())?
+                        .or_failure(FailureKind::Output, || {
+                            format!("cannot read block {index} of the disk")
+                        })?;
+                    match read {
+                        None => Ok(None),
+                        Some((body, digest)) => {
+                            let throttled = ebs.put(&snapshot, index, body, &digest, fresh).await?;
+                            Ok(Some(Put {
+                                index,
+                                digest,
+                                throttled,
+                            }))
+                        }
+                    }
+                });
             }
             let Some(done) = running.join_next().await else {
                 return Ok(blocks);
             };
             let done =
                 done.or_failure(FailureKind::Internal, || "a block's task ended".into())??;
-            let Some((index, digest, throttled)) = done else {
+            let Some(done) = done else {
                 continue;
             };
-            put(index, &digest)?;
-            blocks.insert(index, digest);
+            put(done.index, &done.digest)?;
+            blocks.insert(done.index, done.digest);
             // Half as many when the service groans, one more after each round without.
             since_change += 1;
-            if throttled && since_change >= at_a_time {
+            if done.throttled && since_change >= at_a_time {
                 at_a_time = (at_a_time / 2).max(1);
                 since_change = 0;
-            } else if !throttled && since_change >= at_a_time && at_a_time < MOST_AT_A_TIME {
+            } else if !done.throttled && since_change >= at_a_time && at_a_time < MOST_AT_A_TIME {
                 at_a_time += 1;
                 since_change = 0;
             }
         }
     }
 
-    async fn put_block(
+    /// Puts a block; tells whether the service asked for fewer requests. A block that came to harm on its way is sent again.
+    async fn put(
         &self,
         snapshot: &str,
-        disk: Arc<dyn DiskReader>,
         index: u64,
+        body: Bytes,
+        digest: &BlockDigest,
         fresh: Instant,
-    ) -> Result<Option<(u64, BlockDigest, bool)>> {
-        let block = tokio::task::spawn_blocking(move || read_block(&*disk, index))
-            .await
-            .or_failure(FailureKind::Internal, || "a read was cut off".into())?
-            .or_failure(FailureKind::Output, || {
-                format!("cannot read block {index} of the disk")
-            })?;
-        let Some((body, digest)) = block else {
-            return Ok(None);
-        };
+    ) -> Result<bool> {
+        let checksum = BASE64.encode(digest);
         let call = Call {
             method: Method::PUT,
             path: format!("/snapshots/{snapshot}/blocks/{index}"),
             headers: vec![
                 ("content-type", "application/octet-stream".into()),
-                ("x-amz-checksum", BASE64.encode(digest)),
+                ("x-amz-checksum", checksum.clone()),
                 ("x-amz-checksum-algorithm", "SHA256".into()),
                 ("x-amz-data-length", BLOCK.to_string()),
             ],
             body,
             unsigned_body: true,
+            ..Call::default()
         };
         let doing = format!("put block {index} of {snapshot}");
-        let (_, throttled) = self
-            .send(&call, Some(fresh))
-            .await
-            .map_err(|error| error.into_failure(&doing))?;
-        Ok(Some((index, digest, throttled)))
+        let mut corrupted = 0;
+        loop {
+            let answer = self.send(&call, Some(fresh)).await;
+            corrupted += 1;
+            match answer {
+                Ok((answer, throttled)) => {
+                    let told = answer.headers.get("x-amz-checksum");
+                    if told.is_none_or(|told| told.as_bytes() == checksum.as_bytes()) {
+                        return Ok(throttled);
+                    }
+                    if corrupted == CORRUPTED {
+                        return Err(Failure::environment(format!("cannot {doing}")).caused_by(
+                            "the service has stored another checksum than was sent".to_owned(),
+                        ));
+                    }
+                }
+                Err(error) if corrupted < CORRUPTED && error.is_checksum() => {}
+                Err(error) => return Err(error.into_failure(&doing)),
+            }
+        }
     }
 
     /// Ends a snapshot of which these blocks were put.
@@ -296,8 +395,7 @@ impl Ebs {
                 ("x-amz-checksum-algorithm", "SHA256".into()),
                 ("x-amz-checksum-aggregation-method", "LINEAR".into()),
             ],
-            body: Bytes::new(),
-            unsigned_body: false,
+            ..Call::default()
         };
         self.send(&call, None)
             .await

@@ -3,24 +3,20 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use http::Method;
 
-use super::signed::{Call, RequestError, SignedClient};
+pub use super::query::Parameters;
+use super::query::Query;
+use super::signed::RequestError;
 use super::xml;
 use crate::error::{Failure, Result};
 
-/// How often a call that may do better is made again.
-const ATTEMPTS: u32 = 6;
 /// How long a snapshot or a copy may take.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
-
-/// Parameters of a call by name.
-pub type Parameters = Vec<(String, String)>;
 
 /// A client in one region.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
-    client: SignedClient,
+    query: Query,
 }
 
 impl Ec2 {
@@ -30,7 +26,7 @@ impl Ec2 {
     /// As [`SignedClient::new`].
     pub fn new(config: &SdkConfig, region: &str) -> Result<Self> {
         Ok(Self {
-            client: SignedClient::new(config, "ec2", region)?,
+            query: Query::new(config, "ec2", "2016-11-15", region)?,
         })
     }
 
@@ -43,30 +39,7 @@ impl Ec2 {
         action: &str,
         parameters: &Parameters,
     ) -> Result<String, RequestError> {
-        let mut form = form_urlencoded(parameters);
-        form.insert_str(0, &format!("Action={action}&Version=2016-11-15"));
-        let call = Call {
-            method: Method::POST,
-            path: "/".into(),
-            headers: vec![(
-                "content-type",
-                "application/x-www-form-urlencoded; charset=utf-8".into(),
-            )],
-            body: form.into(),
-            unsigned_body: false,
-        };
-        let mut pause = Duration::from_millis(200);
-        for attempt in 1.. {
-            match self.client.send(&call).await {
-                Ok(answer) => return Ok(String::from_utf8_lossy(&answer.body).into_owned()),
-                Err(error) if attempt < ATTEMPTS && error.is_transient() => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        unreachable!("the loop ends with an answer")
+        self.query.call(action, parameters).await
     }
 
     /// The same with the failure that a person is told.
@@ -75,7 +48,7 @@ impl Ec2 {
     /// What EC2 says, with a hint.
     pub async fn must(&self, doing: &str, action: &str, parameters: &Parameters) -> Result<String> {
         self.call(action, parameters).await.map_err(|error| {
-            error.into_failure(&format!("{doing} in {} ({action})", self.client.region()))
+            error.into_failure(&format!("{doing} in {} ({action})", self.query.region()))
         })
     }
 
@@ -108,7 +81,23 @@ impl Ec2 {
             Ok(_) => Ok(()),
             // The good answer is an error.
             Err(error) if error.code() == "DryRunOperation" => Ok(()),
-            Err(error) => Err(error.into_failure(&format!("{doing} in {}", self.client.region()))),
+            Err(error) => Err(error.into_failure(&format!("{doing} in {}", self.query.region()))),
+        }
+    }
+
+    /// The state of a snapshot (`snap-…`) or an AMI (`ami-…`); none if it is not there.
+    ///
+    /// # Errors
+    /// What EC2 says.
+    pub async fn state(&self, id: &str) -> Result<Option<String>> {
+        let (action, key, state) = describing(id);
+        match self
+            .call(action, &vec![(key.to_owned(), id.to_owned())])
+            .await
+        {
+            Ok(answer) => Ok(xml::texts(&answer, state).into_iter().next()),
+            Err(error) if error.code().ends_with(".NotFound") => Ok(None),
+            Err(error) => Err(error.into_failure(&format!("ask for {id}"))),
         }
     }
 
@@ -117,11 +106,7 @@ impl Ec2 {
     /// # Errors
     /// That it failed, or took hours.
     pub async fn wait(&self, id: &str) -> Result<()> {
-        let (action, key, state) = if id.starts_with("ami-") {
-            ("DescribeImages", "ImageId.1", "imageState")
-        } else {
-            ("DescribeSnapshots", "SnapshotId.1", "status")
-        };
+        let (action, key, state) = describing(id);
         let began = tokio::time::Instant::now();
         let mut pause = Duration::from_secs(1);
         loop {
@@ -161,30 +146,11 @@ impl Ec2 {
     }
 }
 
-/// `&name=value` for each, with everything but unreserved characters encoded.
-fn form_urlencoded(parameters: &Parameters) -> String {
-    use std::fmt::Write as _;
-    let mut form = String::new();
-    for (name, value) in parameters {
-        let _ = write!(form, "&{name}=");
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                form.push(char::from(byte));
-            } else {
-                let _ = write!(form, "%{byte:02X}");
-            }
-        }
-    }
-    form
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forms_are_encoded() {
-        let parameters = vec![("Name".into(), "a b/ü&c".into())];
-        assert_eq!(form_urlencoded(&parameters), "&Name=a%20b%2F%C3%BC%26c");
+/// How to ask for a snapshot or an AMI: the call, its parameter, the element with the state.
+fn describing(id: &str) -> (&'static str, &'static str, &'static str) {
+    if id.starts_with("ami-") {
+        ("DescribeImages", "ImageId.1", "imageState")
+    } else {
+        ("DescribeSnapshots", "SnapshotId.1", "status")
     }
 }

@@ -3,9 +3,12 @@
 mod config;
 pub mod ebs;
 pub mod ec2;
+pub mod json;
 pub mod object_proxy;
+pub mod query;
+pub mod s3;
 pub mod signed;
 pub mod stored_values;
-mod xml;
+pub mod xml;
 
-pub use config::load;
+pub use config::{load, load_profile};

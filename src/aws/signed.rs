@@ -1,13 +1,15 @@
 //! Signed requests to services that have few calls of interest to us: EC2's query protocol and the EBS direct APIs.
 //!
-//! There is one retry layer, and it is above this one: a request here is sent once, with a time limit.
+//! There is one retry layer: [`SignedClient::send`] sends once, with a time limit. Callers either have a loop of their own or
+//! use [`SignedClient::send_patiently`].
 
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
@@ -20,11 +22,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// One attempt of one request.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
+/// How often a call that may do better is made again.
+const ATTEMPTS: u32 = 6;
+
 /// Why a request had no good answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
     /// The service said no.
-    #[error("{code}: {message} (HTTP {status})")]
+    #[error("{code}: {message} (HTTP {status})", status = status.as_u16())]
     Refused {
         /// HTTP's status.
         status: StatusCode,
@@ -58,6 +63,19 @@ impl RequestError {
             || self.code() == "SlowDown"
     }
 
+    /// Whether what arrived was not what was sent.
+    pub fn is_checksum(&self) -> bool {
+        match self {
+            Self::Refused { code, message, .. } => {
+                matches!(
+                    code.as_str(),
+                    "BadDigest" | "XAmzContentSHA256Mismatch" | "InvalidDigest"
+                ) || (code == "ValidationException" && message.to_lowercase().contains("checksum"))
+            }
+            Self::Transport(_) | Self::Credentials(_) => false,
+        }
+    }
+
     /// Whether the same request may do better in a moment. What is denied stays denied.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -89,6 +107,17 @@ impl RequestError {
             "InvalidAMIName.Malformed" => Some(
                 "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _",
             ),
+            "NoSuchBucket" => Some(
+                "the bucket is not there: is its name right, and does it belong to this server or account?",
+            ),
+            "PermanentRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException" => Some(
+                "the bucket is in another region: name that one as `region` of the destination",
+            ),
+            "InvalidRole" | "NoSuchEntity" => Some(
+                "the role is missing or may not be used; docs/distribution.md shows what it needs",
+            ),
             _ => match self {
                 Self::Credentials(_) => {
                     Some("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -118,6 +147,8 @@ pub struct Call {
     pub body: Bytes,
     /// Whether a checksum in the headers stands for the body in the signature.
     pub unsigned_body: bool,
+    /// How long one attempt may take, if not as long as most.
+    pub time: Option<Duration>,
 }
 
 /// A good answer.
@@ -145,16 +176,28 @@ impl SignedClient {
     /// # Errors
     /// [`FailureKind::Environment`] if TLS can't be set up.
     pub fn new(config: &SdkConfig, service: &'static str, region: &str) -> Result<Self> {
+        Self::at(config, service, region, endpoint(config, service, region))
+    }
+
+    /// The client of a service at an address.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if TLS can't be set up.
+    pub fn at(
+        config: &SdkConfig,
+        service: &'static str,
+        region: &str,
+        endpoint: String,
+    ) -> Result<Self> {
         // The TLS of reqwest takes the process's default provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
-            .timeout(ATTEMPT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .or_failure(FailureKind::Environment, || "cannot set up TLS".into())?;
         Ok(Self {
-            endpoint: endpoint(config, service, region),
+            endpoint,
             config: config.clone(),
             http,
             service,
@@ -165,6 +208,24 @@ impl SignedClient {
     /// The region.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// Sends a request up to six times, as long as another attempt may do better.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), of the last attempt.
+    pub async fn send_patiently(&self, call: &Call) -> Result<Answer, RequestError> {
+        let mut pause = Duration::from_millis(200);
+        for _ in 1..ATTEMPTS {
+            match self.send(call).await {
+                Err(error) if error.is_transient() => {}
+                answer => return answer,
+            }
+            // Requests that were refused together must not come back together.
+            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+            pause *= 2;
+        }
+        self.send(call).await
     }
 
     /// Sends a request once.
@@ -184,6 +245,7 @@ impl SignedClient {
             .http
             .request(call.method.clone(), &url)
             .headers(headers)
+            .timeout(call.time.unwrap_or(ATTEMPT))
             .body(call.body.clone())
             .send()
             .await
@@ -193,7 +255,16 @@ impl SignedClient {
         if status.is_success() {
             return Ok(Answer { headers, body });
         }
-        let (code, message) = refusal(&headers, &body);
+        let (mut code, message) = refusal(&headers, &body);
+        if code.is_empty() {
+            // An answer to HEAD has no body.
+            code = match status {
+                StatusCode::NOT_FOUND => "NotFound".into(),
+                StatusCode::FORBIDDEN => "AccessDenied".into(),
+                StatusCode::MOVED_PERMANENTLY => "PermanentRedirect".into(),
+                _ => code,
+            };
+        }
         Err(RequestError::Refused {
             status,
             code,
@@ -218,6 +289,12 @@ impl SignedClient {
             .map_err(|error| denied(&error))?
             .into();
         let mut settings = SigningSettings::default();
+        if self.service == "s3" {
+            // S3's own variant of the signature: keys are taken as they are written.
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
         if call.unsigned_body {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
@@ -265,28 +342,37 @@ fn unreachable(error: reqwest::Error) -> RequestError {
     RequestError::Transport(failure.chain())
 }
 
-fn endpoint(config: &SdkConfig, service: &str, region: &str) -> String {
+/// The address that environment or profile give for a service.
+pub fn given_endpoint(config: &SdkConfig, service: &str) -> Option<String> {
     let of_env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let given = of_env(&format!("AWS_ENDPOINT_URL_{}", service.to_uppercase()))
+    let word = service.to_uppercase().replace('-', "_");
+    of_env(&format!("AWS_ENDPOINT_URL_{word}"))
         .or_else(|| of_env("AWS_ENDPOINT_URL"))
-        .or_else(|| config.endpoint_url().map(str::to_owned));
+        .or_else(|| config.endpoint_url().map(str::to_owned))
+        .map(|given| given.trim_end_matches('/').to_owned())
+}
+
+/// The address of a service.
+fn endpoint(config: &SdkConfig, service: &str, region: &str) -> String {
     let domain = if region.starts_with("cn-") {
         "amazonaws.com.cn"
     } else {
         "amazonaws.com"
     };
-    given.map_or_else(
-        || format!("https://{service}.{region}.{domain}"),
-        |given| given.trim_end_matches('/').to_owned(),
-    )
+    given_endpoint(config, service)
+        .unwrap_or_else(|| format!("https://{service}.{region}.{domain}"))
 }
 
 /// Code and message of a refusal, in XML or JSON.
-fn refusal(headers: &HeaderMap, body: &[u8]) -> (String, String) {
+pub(super) fn refusal(headers: &HeaderMap, body: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(body);
     if text.trim_start().starts_with('<') {
         let first = |name| super::xml::texts(&text, name).into_iter().next();
         if let Some(code) = first("Code") {
+            let hint = first("Region").filter(|_| code == "AuthorizationHeaderMalformed");
+            if let Some(region) = hint {
+                return (code, format!("the bucket is in {region}"));
+            }
             return (code, first("Message").unwrap_or_default());
         }
     }
@@ -311,53 +397,5 @@ fn refusal(headers: &HeaderMap, body: &[u8]) -> (String, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(status: u16, code: &str) -> RequestError {
-        RequestError::Refused {
-            status: StatusCode::from_u16(status).unwrap(),
-            code: code.into(),
-            message: "m".into(),
-        }
-    }
-
-    #[test]
-    fn refusals_are_read_in_both_languages() {
-        let xml = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>a &amp; b</Message></Error></Errors></Response>";
-        assert_eq!(
-            refusal(&HeaderMap::new(), xml),
-            ("UnauthorizedOperation".into(), "a & b".into())
-        );
-        let json = br#"{"__type":"com.amazon#ValidationException:http://x","Message":"no"}"#;
-        assert_eq!(
-            refusal(&HeaderMap::new(), json),
-            ("ValidationException".into(), "no".into())
-        );
-    }
-
-    #[test]
-    fn what_is_denied_is_final() {
-        assert!(refused(500, "InternalError").is_transient());
-        assert!(refused(400, "RequestThrottledException").is_transient());
-        assert!(RequestError::Transport("reset".into()).is_transient());
-        assert!(!refused(403, "AccessDeniedException").is_transient());
-        assert!(!refused(400, "ValidationException").is_transient());
-    }
-
-    #[test]
-    fn every_known_refusal_has_a_hint() {
-        for code in [
-            "ExpiredToken",
-            "AuthFailure",
-            "UnauthorizedOperation",
-            "AccessDeniedException",
-            "InvalidAMIName.Duplicate",
-            "InvalidAMIName.Malformed",
-        ] {
-            let failure = refused(400, code).into_failure("register the AMI");
-            assert!(failure.hint().is_some(), "{code}");
-            assert!(failure.chain().contains(code), "{}", failure.chain());
-        }
-    }
-}
+#[path = "signed_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Session;
-use super::distribute::{journals, source};
+use super::distribute::source;
 use crate::distribute;
 use crate::error::Result;
 
@@ -36,7 +36,8 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let Verb::Verify { image, region } = args.verb;
     let source = source(&image, session)?;
     let aws = crate::aws::load().await;
-    let verified = distribute::verify(&source, &journals(session), &region, &aws).await?;
+    let verified =
+        distribute::verify(&source, &session.home.distributions(), &region, &aws).await?;
     session.printer.value(&verified);
     session.printer.line(format!(
         "{} in {region} is as the disk of {}: {} blocks read back",

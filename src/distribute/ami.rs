@@ -1,18 +1,18 @@
 //! AMIs: the disk as a snapshot in the first region, an AMI of it, copies in the others, and what points to them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ssm::error::DisplayErrorContext;
 use aws_sdk_ssm::types::ParameterType;
 use camino::Utf8Path;
-use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
+use super::calls::Ec2Call;
 use super::plan::{AmiPlan, RegionPlan};
-use super::{Delivered, Journal, Source, Watcher};
-use crate::aws::ebs::{self, BLOCK, Ebs, StartSnapshot};
-use crate::aws::ec2::{Ec2, Parameters};
+use super::{Delivered, Journal, Outcome, Source, Watcher, delta};
+use crate::aws::ebs::{self, BLOCK, BlockMap, Ebs};
+use crate::aws::ec2::Ec2;
+use crate::aws::json::{Json, key_arn};
+use crate::aws::xml;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// A snapshot's id that is well-formed and nobody's, for rehearsals.
@@ -21,229 +21,309 @@ const NO_SNAPSHOT: &str = "snap-00000000000000000";
 /// Asks whether the AMIs could be registered.
 pub(super) async fn rehearse(plan: &AmiPlan, aws: &SdkConfig) -> Result<()> {
     for region in &plan.regions {
+        let call = region.register_call(NO_SNAPSHOT);
         Ec2::new(aws, &region.region)?
-            .rehearse(
-                "register an AMI",
-                "RegisterImage",
-                &region.register.parameters(NO_SNAPSHOT),
-            )
+            .rehearse(call.doing, call.action, &call.parameters)
             .await?;
     }
     Ok(())
 }
 
-/// Makes the AMIs of all regions.
+/// Makes the AMIs of all regions: the first gets the disk, then the others get their copies at the same time. One that
+/// fails does not hold the others back.
 pub(super) async fn deliver(
     plan: &AmiPlan,
     source: &Source,
     journals: &Utf8Path,
     aws: &SdkConfig,
     watcher: &dyn Watcher,
-) -> Result<Delivered> {
-    let run = &source.manifest.run;
-    let mut bytes = 0;
-    let mut places = Vec::new();
-    let mut origin: Option<(String, String)> = None;
-    for region in &plan.regions {
-        let ec2 = Ec2::new(aws, &region.region)?;
-        let mut journal = Journal::open(journals, run, &region.region)?;
-        let image = match (journal.image.clone(), &origin) {
-            (Some(image), _) => image,
-            (None, None) => {
-                bytes += snapshot(region, source, &mut journal, aws, &ec2, watcher).await?;
-                register(region, &mut journal, &ec2).await?
-            }
-            (None, Some((from, image))) => {
-                copy(region, from, image, run, &mut journal, &ec2).await?
-            }
-        };
-        ec2.wait(&image).await?;
-        watcher.note("ami", &format!("{} in {}", image, region.region));
-        if !journal.finished {
-            let described = vec![("ImageId.1".to_owned(), image.clone())];
-            let snapshot = ec2
-                .one(
-                    "ask for the AMI",
-                    "DescribeImages",
-                    &described,
-                    "snapshotId",
-                )
-                .await?;
-            finish(region, &image, &snapshot, aws, &ec2).await?;
-            journal.finished()?;
+) -> Vec<Outcome> {
+    let Some((first, others)) = plan.regions.split_first() else {
+        return Vec::new();
+    };
+    let origin = one(first, None, source, journals, aws, watcher).await;
+    let copies = match &origin {
+        Ok((image, _)) => {
+            let from = (first.region.as_str(), image.as_str());
+            let copies = others
+                .iter()
+                .map(|region| one(region, Some(from), source, journals, aws, watcher));
+            futures_util::future::join_all(copies).await
         }
-        places.push(format!("{}:{image}", region.region));
-        if origin.is_none() {
-            origin = Some((region.region.clone(), image));
-        }
-    }
-    Ok(Delivered {
-        destination: "ami".into(),
-        places,
-        bytes,
-    })
+        Err(_) => others
+            .iter()
+            .map(|_| {
+                Err(Failure::environment(format!(
+                    "there is no AMI in {} to copy",
+                    first.region
+                )))
+            })
+            .collect(),
+    };
+    std::iter::once(origin)
+        .chain(copies)
+        .zip(&plan.regions)
+        .map(|(result, region)| Outcome {
+            destination: region.region.clone(),
+            result: result.map(|(image, bytes)| Delivered {
+                destination: region.region.clone(),
+                places: vec![format!("{}:{image}", region.region)],
+                bytes,
+            }),
+        })
+        .collect()
 }
 
-/// Puts the disk into a snapshot and waits for it; gives the bytes that were sent.
-async fn snapshot(
+/// The digest of what is asked for in a region: another one means that tags or permissions are to be set again.
+fn digest(region: &RegionPlan) -> String {
+    let text = serde_json::to_string(region).unwrap_or_default();
+    hex::encode(Sha256::digest(text))
+}
+
+/// An AMI in one region, copied from another region's if one is given; gives its id and the bytes that were sent.
+async fn one(
     region: &RegionPlan,
+    from: Option<(&str, &str)>,
     source: &Source,
-    journal: &mut Journal,
+    journals: &Utf8Path,
     aws: &SdkConfig,
-    ec2: &Ec2,
     watcher: &dyn Watcher,
-) -> Result<u64> {
-    let ebs = Ebs::new(aws, &region.region)?;
-    let disk = source.disk()?;
-    let sent = AtomicU64::new(0);
-    if !journal.completed {
-        let id = match journal.snapshot.clone() {
-            Some(id) => id,
-            None => {
-                let start = StartSnapshot {
-                    description: format!("{} ({})", source.image(), source.manifest.disk_digest),
-                    kms_key_id: region.kms_key_id.clone(),
-                    tags: region.tags.clone(),
-                    token: format!("{}-{}", source.manifest.run, region.region),
+) -> Result<(String, u64)> {
+    let ec2 = Ec2::new(aws, &region.region)?;
+    let mut journal = Journal::open(journals, &source.manifest.run, &region.region)?;
+    let name = &region.register.name;
+    if let Some(image) = journal.images.get(name).cloned() {
+        // It may have been deregistered by somebody since.
+        if matches!(
+            ec2.state(&image).await?.as_deref(),
+            None | Some("deregistered" | "failed" | "error")
+        ) {
+            watcher.note(&region.region, &format!("{image} is no longer there"));
+            journal.gone(&image)?;
+        }
+    }
+    let mut bytes = 0;
+    let image = match (journal.images.get(name).cloned(), from) {
+        (Some(image), _) => image,
+        (None, None) => {
+            let site = Site {
+                region,
+                source,
+                journals,
+                aws,
+                ec2: &ec2,
+                watcher,
+            };
+            let (snapshot, sent) = site.snapshot(&mut journal).await?;
+            bytes = sent;
+            let image = made(&ec2, &region.register_call(&snapshot), name).await?;
+            journal.registered(name, &image)?;
+            image
+        }
+        (None, Some((from, image))) => {
+            let token = journal.starting()?;
+            let image = made(&ec2, &region.copy_call(from, image, &token), name).await?;
+            journal.registered(name, &image)?;
+            image
+        }
+    };
+    ec2.wait(&image).await?;
+    watcher.note(&region.region, &image);
+    let digest = digest(region);
+    if journal.finished.as_ref() != Some(&digest) {
+        finish(region, &image, aws, &ec2, &mut journal).await?;
+        journal.finished(&digest)?;
+    }
+    Ok((image, bytes))
+}
+
+/// Registers or copies. A name that is taken may be our own doing: the answer to an earlier attempt got lost.
+async fn made(ec2: &Ec2, call: &Ec2Call, name: &str) -> Result<String> {
+    match ec2
+        .one(call.doing, call.action, &call.parameters, "imageId")
+        .await
+    {
+        Err(failure) if failure.chain().contains("InvalidAMIName.Duplicate") => {
+            let snapshot = call
+                .parameters
+                .iter()
+                .find(|(key, _)| key == "BlockDeviceMapping.1.Ebs.SnapshotId");
+            let Some((_, snapshot)) = snapshot else {
+                return Err(failure);
+            };
+            let filters = vec![
+                ("Owner.1".to_owned(), "self".to_owned()),
+                ("Filter.1.Name".into(), "name".into()),
+                ("Filter.1.Value.1".into(), name.to_owned()),
+                (
+                    "Filter.2.Name".into(),
+                    "block-device-mapping.snapshot-id".into(),
+                ),
+                ("Filter.2.Value.1".into(), snapshot.clone()),
+            ];
+            let found = ec2
+                .one(
+                    "look for the AMI of this name",
+                    "DescribeImages",
+                    &filters,
+                    "imageId",
+                )
+                .await;
+            found.map_err(|_| failure)
+        }
+        made => made,
+    }
+}
+
+/// Where a disk becomes a snapshot.
+struct Site<'s> {
+    region: &'s RegionPlan,
+    source: &'s Source,
+    journals: &'s Utf8Path,
+    aws: &'s SdkConfig,
+    ec2: &'s Ec2,
+    watcher: &'s dyn Watcher,
+}
+
+impl Site<'_> {
+    /// Puts the disk into a snapshot and waits for it; gives its id and the bytes that were sent.
+    async fn snapshot(&self, journal: &mut Journal) -> Result<(String, u64)> {
+        let region = &self.region.region;
+        self.forget_if_gone(journal).await?;
+        if let (Some(id), true) = (&journal.snapshot, journal.completed) {
+            self.ec2.wait(id).await?;
+            return Ok((id.clone(), 0));
+        }
+        let ebs = Ebs::new(self.aws, region)?;
+        let disk = self.source.disk()?;
+        let gib = ebs::volume_gib(&*disk);
+        let (id, base) = match &journal.snapshot {
+            Some(id) => {
+                let base = match &journal.parent {
+                    None => BlockMap::new(),
+                    Some(parent) => {
+                        delta::content(self.journals, region, parent).ok_or_else(|| {
+                            Failure::environment(format!(
+                                "the journal of {parent}, on which {id} stands, is no longer there"
+                            ))
+                            .with_hint(format!("delete {id} in {region}, then run this again"))
+                        })?
+                    }
                 };
-                let id = ebs.start(ebs::volume_gib(&*disk), &start).await?;
-                journal.started(&id)?;
-                id
+                (id.clone(), base)
             }
+            None => self.start(&ebs, gib, journal).await?,
         };
         let stored = ebs::stored_blocks(&*disk)
             .or_failure(FailureKind::Output, || "cannot read the disk".into())?;
         let count = |blocks: usize| u64::try_from(blocks).unwrap_or(0) * BLOCK;
         let total = count(stored.len()).saturating_sub(count(journal.blocks.len()));
-        let known = journal.blocks.clone();
+        let mut sent = 0;
         let blocks = ebs
-            .put_blocks(&id, Arc::clone(&disk), known, |index, digest| {
+            .put_blocks(&id, disk, journal.blocks.clone(), base, |index, digest| {
                 journal.put(index, digest)?;
-                let now = sent.fetch_add(BLOCK, Ordering::Relaxed) + BLOCK;
-                watcher.sent("ami", now, total);
+                sent += BLOCK;
+                self.watcher.sent(region, sent, total);
                 Ok(())
             })
             .await?;
         ebs.complete(&id, &blocks).await?;
         journal.completed()?;
-        watcher.note("ami", &format!("{id} has {} blocks", blocks.len()));
+        self.watcher
+            .note(region, &format!("{id} got {} blocks", blocks.len()));
+        self.ec2.wait(&id).await?;
+        Ok((id, sent))
     }
-    if let Some(id) = &journal.snapshot {
-        ec2.wait(id).await?;
+
+    /// A snapshot that expired, failed or was deleted is begun anew.
+    async fn forget_if_gone(&self, journal: &mut Journal) -> Result<()> {
+        let Some(id) = journal.snapshot.clone() else {
+            return Ok(());
+        };
+        let state = self.ec2.state(&id).await?;
+        let age = jiff::Timestamp::now().as_second() - journal.started;
+        let fresh = u64::try_from(age).is_ok_and(|age| age < ebs::UNKNOWN.as_secs());
+        match state.as_deref() {
+            Some("error" | "recoverable" | "recovering") => {}
+            Some(_) => return Ok(()),
+            // A part of the service may not know it yet.
+            None if fresh && !journal.completed => return Ok(()),
+            None => {}
+        }
+        self.watcher.note(
+            &self.region.region,
+            &format!("{id} is no longer there: the disk is sent anew"),
+        );
+        journal.gone(&id)
     }
-    Ok(sent.into_inner())
+
+    /// Starts a snapshot, above that of an earlier build if there is one; gives its id and what it holds already.
+    async fn start(
+        &self,
+        ebs: &Ebs,
+        gib: u64,
+        journal: &mut Journal,
+    ) -> Result<(String, BlockMap)> {
+        let region = &self.region.region;
+        let token = journal.starting()?;
+        let mut start = self.region.start(self.source, &token);
+        let mut base = BlockMap::new();
+        if let Some(key) = &start.kms_key {
+            start.kms_key = Some(key_arn(self.aws, region, key).await?);
+        } else if let Some((parent, content)) =
+            delta::parent(self.source, self.journals, region, gib, self.ec2).await?
+        {
+            self.watcher
+                .note(region, &format!("only what differs from {parent} is sent"));
+            start.parent = Some(parent);
+            base = content;
+        }
+        let id = ebs.start(gib, &start).await?;
+        journal.started(&id, start.parent.as_deref())?;
+        Ok((id, base))
+    }
 }
 
-async fn register(region: &RegionPlan, journal: &mut Journal, ec2: &Ec2) -> Result<String> {
-    let snapshot = journal
-        .snapshot
-        .clone()
-        .ok_or_else(|| Failure::new(FailureKind::Internal, "there is no snapshot to register"))?;
-    let parameters = region.register.parameters(&snapshot);
-    let image = ec2
-        .one("register the AMI", "RegisterImage", &parameters, "imageId")
-        .await?;
-    journal.registered(&image)?;
-    Ok(image)
-}
-
-async fn copy(
-    region: &RegionPlan,
-    from: &str,
-    image: &str,
-    run: &str,
-    journal: &mut Journal,
-    ec2: &Ec2,
-) -> Result<String> {
-    let mut parameters: Parameters = vec![
-        ("SourceRegion".into(), from.to_owned()),
-        ("SourceImageId".into(), image.to_owned()),
-        ("Name".into(), region.register.name.clone()),
-        ("ClientToken".into(), format!("{run}-{}", region.region)),
-    ];
-    if !region.register.description.is_empty() {
-        parameters.push(("Description".into(), region.register.description.clone()));
-    }
-    if let Some(key) = &region.kms_key_id {
-        parameters.push(("Encrypted".into(), "true".into()));
-        parameters.push(("KmsKeyId".into(), key.clone()));
-    }
-    let copied = ec2
-        .one("copy the AMI", "CopyImage", &parameters, "imageId")
-        .await?;
-    journal.registered(&copied)?;
-    Ok(copied)
-}
-
-/// Tags, permissions, launch templates and parameters; all of them may be done twice without harm.
+/// Tags, permissions, launch templates, licenses and parameters; all of them may be done twice without harm.
 async fn finish(
     region: &RegionPlan,
     image: &str,
-    snapshot: &str,
     aws: &SdkConfig,
     ec2: &Ec2,
+    journal: &mut Journal,
 ) -> Result<()> {
-    if !region.tags.is_empty() {
-        let mut parameters: Parameters = vec![
-            ("ResourceId.1".into(), image.to_owned()),
-            ("ResourceId.2".into(), snapshot.to_owned()),
-        ];
-        for (number, (key, value)) in (1..).zip(&region.tags) {
-            parameters.push((format!("Tag.{number}.Key"), key.clone()));
-            parameters.push((format!("Tag.{number}.Value"), value.clone()));
-        }
-        ec2.must("tag the AMI", "CreateTags", &parameters).await?;
-    }
-    if !region.launch_permission.is_empty() {
-        let mut parameters = vec![("ImageId".to_owned(), image.to_owned())];
-        parameters.extend(region.launch_permission.iter().cloned());
-        ec2.must(
-            "permit launching the AMI",
-            "ModifyImageAttribute",
-            &parameters,
+    let described = vec![("ImageId.1".to_owned(), image.to_owned())];
+    let snapshot = ec2
+        .one(
+            "ask for the AMI",
+            "DescribeImages",
+            &described,
+            "snapshotId",
         )
         .await?;
-    }
-    if !region.volume_permission.is_empty() {
-        let mut parameters = vec![
-            ("SnapshotId".to_owned(), snapshot.to_owned()),
-            ("Attribute".into(), "createVolumePermission".into()),
-        ];
-        parameters.extend(region.volume_permission.iter().cloned());
-        ec2.must(
-            "permit volumes of the snapshot",
-            "ModifySnapshotAttribute",
-            &parameters,
-        )
-        .await?;
+    for call in region.attribute_calls(image, &snapshot) {
+        ec2.must(call.doing, call.action, &call.parameters).await?;
     }
     for (template, set_default) in &region.launch_templates {
-        let parameters = vec![
-            ("LaunchTemplateId".to_owned(), template.clone()),
-            ("SourceVersion".into(), "$Latest".into()),
-            ("LaunchTemplateData.ImageId".into(), image.to_owned()),
-            ("ClientToken".into(), image.to_owned()),
-        ];
-        let version = ec2
-            .one(
-                "add a version to the launch template",
-                "CreateLaunchTemplateVersion",
-                &parameters,
-                "versionNumber",
-            )
-            .await?;
+        let key = (template.clone(), image.to_owned());
+        let version = match journal.templates.get(&key) {
+            Some(version) => version.clone(),
+            None => {
+                let call = RegionPlan::template_call(template, image);
+                let version = ec2
+                    .one(call.doing, call.action, &call.parameters, "versionNumber")
+                    .await?;
+                journal.templated(template, image, &version)?;
+                version
+            }
+        };
         if *set_default {
-            let parameters = vec![
-                ("LaunchTemplateId".to_owned(), template.clone()),
-                ("SetDefaultVersion".into(), version),
-            ];
-            ec2.must(
-                "set the launch template's default",
-                "ModifyLaunchTemplate",
-                &parameters,
-            )
-            .await?;
+            let call = RegionPlan::default_call(template, &version);
+            ec2.must(call.doing, call.action, &call.parameters).await?;
         }
+    }
+    if !region.licenses.is_empty() {
+        license(region, image, aws).await?;
     }
     let config = aws_sdk_ssm::config::Builder::from(aws)
         .region(Region::new(region.region.clone()))
@@ -269,78 +349,78 @@ async fn finish(
     Ok(())
 }
 
-/// What a comparison of a snapshot with the disk saw.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Verified {
-    /// The region.
-    pub region: String,
-    /// The snapshot.
-    pub snapshot: String,
-    /// Blocks that were read back.
-    pub blocks: usize,
+/// Attaches license configurations to an AMI.
+async fn license(region: &RegionPlan, image: &str, aws: &SdkConfig) -> Result<()> {
+    let partition = match region.region.split('-').next() {
+        Some("cn") => "aws-cn",
+        Some("us") if region.region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    };
+    let add: Vec<_> = region
+        .licenses
+        .iter()
+        .map(|license| serde_json::json!({"LicenseConfigurationArn": license}))
+        .collect();
+    let body = serde_json::json!({
+        "ResourceArn": format!("arn:{partition}:ec2:{}::image/{image}", region.region),
+        "AddLicenseSpecifications": add,
+    });
+    Json::new(aws, "license-manager", "AWSLicenseManager", &region.region)?
+        .call("UpdateLicenseSpecificationsForResource", &body)
+        .await
+        .map(drop)
+        .map_err(|error| {
+            error.into_failure(&format!("attach licenses to the AMI in {}", region.region))
+        })
 }
 
-/// Reads the snapshot of a run back from a region and compares every block with the disk.
-///
-/// # Errors
-/// [`FailureKind::Output`] for the first block that is not as on the disk; what the service says.
-pub async fn verify(
-    source: &Source,
-    journals: &Utf8Path,
+/// Removes what was made in a region: AMIs first, then the snapshots that they held.
+pub(super) async fn remove(
+    run: &str,
     region: &str,
+    journals: &Utf8Path,
     aws: &SdkConfig,
-) -> Result<Verified> {
-    let journal = Journal::open(journals, &source.manifest.run, region)?;
-    let snapshot = journal.snapshot.ok_or_else(|| {
-        Failure::config(format!("{} has no snapshot in {region}", source.image()))
-            .with_hint("`ovenbird distribute` makes one in the first region of its configuration")
-    })?;
-    let ebs = Ebs::new(aws, region)?;
-    let disk = source.disk()?;
-    let there = ebs.list(&snapshot).await?;
-    let differs = |index: u64| {
-        Failure::new(
-            FailureKind::Output,
-            format!(
-                "block {index} of {snapshot} is not as on the disk of {}",
-                source.image()
-            ),
-        )
-    };
-    let unreadable = || "cannot read the disk".to_owned();
-    let stored = ebs::stored_blocks(&*disk).or_failure(FailureKind::Output, unreadable)?;
-    // Blocks of the disk that the snapshot lacks must be zeros.
-    for index in stored
-        .into_iter()
-        .filter(|index| !there.contains_key(index))
-    {
-        if ebs::read_block(&*disk, index)
-            .or_failure(FailureKind::Output, unreadable)?
-            .is_some()
-        {
-            return Err(differs(index));
+) -> Result<Vec<String>> {
+    let ec2 = Ec2::new(aws, region)?;
+    let mut journal = Journal::open(journals, run, region)?;
+    let mut removed = Vec::new();
+    let mut snapshots: Vec<String> = journal.snapshot.iter().cloned().collect();
+    for image in journal.images.clone().into_values() {
+        let one = |key: &str, id: &str| vec![(key.to_owned(), id.to_owned())];
+        if ec2.state(&image).await?.is_some() {
+            let answer = ec2
+                .must(
+                    "ask for the AMI",
+                    "DescribeImages",
+                    &one("ImageId.1", &image),
+                )
+                .await?;
+            for snapshot in xml::texts(&answer, "snapshotId") {
+                if !snapshots.contains(&snapshot) {
+                    snapshots.push(snapshot);
+                }
+            }
+            ec2.must(
+                "deregister the AMI",
+                "DeregisterImage",
+                &one("ImageId", &image),
+            )
+            .await?;
         }
+        removed.push(format!("{region}:{image}"));
+        journal.gone(&image)?;
     }
-    let end = disk.virtual_size().div_ceil(BLOCK);
-    for (index, token) in &there {
-        let (body, digest) = ebs.get(&snapshot, *index, token).await?;
-        let ours = if *index < end {
-            ebs::read_block(&*disk, *index).or_failure(FailureKind::Output, unreadable)?
-        } else {
-            None
-        };
-        let same = match ours {
-            Some((_, ours)) => ours == digest,
-            None => body.iter().all(|byte| *byte == 0),
-        };
-        if !same {
-            return Err(differs(*index));
+    for snapshot in snapshots {
+        if ec2.state(&snapshot).await?.is_some() {
+            ec2.must(
+                "delete the snapshot",
+                "DeleteSnapshot",
+                &vec![("SnapshotId".to_owned(), snapshot.clone())],
+            )
+            .await?;
         }
+        removed.push(format!("{region}:{snapshot}"));
+        journal.gone(&snapshot)?;
     }
-    Ok(Verified {
-        region: region.to_owned(),
-        snapshot,
-        blocks: there.len(),
-    })
+    Ok(removed)
 }

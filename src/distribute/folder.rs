@@ -19,6 +19,31 @@ const CHUNK: usize = 1 << 20;
 
 /// Copies the files, verifies them and puts them in their place.
 pub(super) fn deliver(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
+    place(plan, source).map_err(|failure| advise(failure, &plan.folder))
+}
+
+/// Says what to do about a folder that can't be written.
+fn advise(failure: Failure, folder: &Utf8Path) -> Failure {
+    use std::io::ErrorKind;
+    let kind = std::error::Error::source(&failure)
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    let hint = match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            format!(
+                "there is no room for the files in {folder}: make some, or name fewer `formats`"
+            )
+        }
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            format!("{folder} can't be written by this user: is it mounted read-only?")
+        }
+        Some(ErrorKind::NotADirectory) => format!("a part of {folder} is a file"),
+        _ => return failure,
+    };
+    failure.with_hint(hint)
+}
+
+fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
     let run = &source.manifest.run;
     // A folder of others' files gets these one by one; the manifest comes last and says that they are all there.
     let target = if plan.own {
@@ -178,7 +203,7 @@ fn next_data(file: &File, offset: u64, length: u64) -> std::io::Result<Option<(u
     )))
 }
 
-fn digest_of(path: &Utf8Path) -> std::io::Result<String> {
+pub(super) fn digest_of(path: &Utf8Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];

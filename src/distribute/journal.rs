@@ -1,8 +1,10 @@
-//! What was done for an image in a region, so that another attempt does only the rest.
+//! What was done for an image at a destination, so that another attempt does only the rest, and so that all of it can be
+//! removed again.
 //!
 //! A file of one JSON value a line in the home, and not a table of the store: a disk has thousands of blocks, each is
 //! noted when it arrived, and a line that a crash tore off costs no more than that block sent once more.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,66 +17,133 @@ use crate::error::{FailureContext as _, FailureKind, Result};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
-    Snapshot(String),
+    /// A snapshot will be started with this token.
+    Starting(String),
+    /// It was, at this time in seconds of Unix; above this parent, if there is one.
+    Snapshot(String, i64, Option<String>),
     Block(u64, String),
     Completed,
-    Image(String),
-    Finished,
+    /// A snapshot or an AMI is no longer there.
+    Gone(String),
+    /// An AMI's name and id.
+    Image(String, String),
+    /// A launch template's version for an AMI: template, AMI, version.
+    Template(String, String, String),
+    /// What was asked for is done; the digest is that of the plan.
+    Finished(String),
+    /// An upload of a file was begun.
+    Upload(Upload),
+    /// A part of an upload arrived: upload's id, number, tag and checksum.
+    Part(String, u32, Part),
+    /// A file is in the bucket: its key.
+    Stored(String),
+    /// An upload was given up or is complete.
+    UploadEnded(String),
 }
 
-/// The journal of one image in one region.
+/// An upload of several parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upload {
+    /// The service's id.
+    pub id: String,
+    /// The key.
+    pub key: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Bytes of each part but the last.
+    pub part_size: u64,
+}
+
+/// A part that arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// The service's tag.
+    pub etag: String,
+    /// The checksum that was sent with it.
+    pub checksum: Option<String>,
+}
+
+/// The journal of one image at one destination.
 #[derive(Debug)]
 pub struct Journal {
     path: Utf8PathBuf,
     file: std::fs::File,
+    /// The token of a start whose answer is not known.
+    pub token: Option<String>,
     /// The snapshot that was started.
     pub snapshot: Option<String>,
+    /// When, in seconds of Unix.
+    pub started: i64,
+    /// The snapshot that it stands on.
+    pub parent: Option<String>,
     /// Blocks that arrived in it.
     pub blocks: BlockMap,
     /// Whether it was completed.
     pub completed: bool,
-    /// The AMI.
-    pub image: Option<String>,
-    /// Whether there is nothing more to do in the region.
-    pub finished: bool,
+    /// AMIs by name.
+    pub images: BTreeMap<String, String>,
+    /// Versions of launch templates, by template and AMI.
+    pub templates: BTreeMap<(String, String), String>,
+    /// The digest of the last plan that was carried out.
+    pub finished: Option<String>,
+    /// Uploads that are neither complete nor given up, by key.
+    pub uploads: BTreeMap<String, Upload>,
+    /// Their parts, by the upload's id.
+    pub parts: BTreeMap<String, BTreeMap<u32, Part>>,
+    /// Keys of files in the bucket.
+    pub stored: Vec<String>,
 }
 
 impl Journal {
-    /// Opens the journal of a run's image in a region, or begins one.
+    /// Opens the journal of a run's image at a destination, or begins one.
     ///
     /// # Errors
     /// [`FailureKind::Environment`] if it can't be read or written.
-    pub fn open(journals: &Utf8Path, run: &str, region: &str) -> Result<Self> {
+    pub fn open(journals: &Utf8Path, run: &str, destination: &str) -> Result<Self> {
         let folder = journals.join(run);
-        let path = folder.join(format!("{region}.jsonl"));
+        let path = folder.join(format!("{destination}.jsonl"));
         let cannot = || format!("cannot open the journal {path}");
         std::fs::create_dir_all(&folder).or_failure(FailureKind::Environment, cannot)?;
-        let mut text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read,
         }
         .or_failure(FailureKind::Environment, cannot)?;
         // A line that was torn off is dropped, else the next one would be joined to it.
-        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        let kept = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .or_failure(FailureKind::Environment, cannot)?;
-        let kept = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        file.set_len(kept)
+        file.set_len(u64::try_from(kept).unwrap_or(u64::MAX))
             .or_failure(FailureKind::Environment, cannot)?;
         let mut journal = Self {
             file,
+            token: None,
             snapshot: None,
+            started: 0,
+            parent: None,
             blocks: BlockMap::new(),
             completed: false,
-            image: None,
-            finished: false,
+            images: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            finished: None,
+            uploads: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            stored: Vec::new(),
             path: path.clone(),
         };
-        for line in text.lines() {
-            let line = serde_json::from_str(line).or_failure(FailureKind::Environment, || {
+        for line in bytes[..kept].split(|byte| *byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            let line = serde_json::from_slice(line).or_failure(FailureKind::Environment, || {
                 format!("the journal {path} is damaged")
             })?;
             journal.take(line);
@@ -84,8 +153,12 @@ impl Journal {
 
     fn take(&mut self, line: Line) {
         match line {
-            Line::Snapshot(id) => {
+            Line::Starting(token) => self.token = Some(token),
+            Line::Snapshot(id, started, parent) => {
                 self.snapshot = Some(id);
+                self.started = started;
+                self.parent = parent;
+                self.token = None;
                 self.blocks.clear();
                 self.completed = false;
             }
@@ -96,8 +169,38 @@ impl Journal {
                 }
             }
             Line::Completed => self.completed = true,
-            Line::Image(id) => self.image = Some(id),
-            Line::Finished => self.finished = true,
+            Line::Gone(id) => {
+                self.finished = None;
+                self.images.retain(|_, image| *image != id);
+                self.stored.retain(|key| *key != id);
+                if self.snapshot.as_ref() == Some(&id) {
+                    self.snapshot = None;
+                    self.blocks.clear();
+                    self.completed = false;
+                }
+            }
+            Line::Image(name, id) => {
+                self.images.insert(name, id);
+            }
+            Line::Template(template, image, version) => {
+                self.templates.insert((template, image), version);
+            }
+            Line::Finished(digest) => self.finished = Some(digest),
+            Line::Upload(upload) => {
+                self.uploads.insert(upload.key.clone(), upload);
+            }
+            Line::Part(upload, number, part) => {
+                self.parts.entry(upload).or_default().insert(number, part);
+            }
+            Line::Stored(key) => {
+                if !self.stored.contains(&key) {
+                    self.stored.push(key);
+                }
+            }
+            Line::UploadEnded(id) => {
+                self.uploads.retain(|_, upload| upload.id != id);
+                self.parts.remove(&id);
+            }
         }
     }
 
@@ -112,18 +215,34 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes a snapshot that was started; what was put into another is forgotten.
+    /// Notes that a snapshot is about to be started, and gives the token for it: the same one if the answer to an earlier
+    /// start never came, so that no second snapshot is made.
     ///
     /// # Errors
     /// As all that follow: [`FailureKind::Environment`] if it can't be written.
-    pub fn started(&mut self, snapshot: &str) -> Result<()> {
-        self.write(Line::Snapshot(snapshot.to_owned()))
+    pub fn starting(&mut self) -> Result<String> {
+        if let Some(token) = &self.token {
+            return Ok(token.clone());
+        }
+        let token = uuid::Uuid::new_v4().to_string();
+        self.write(Line::Starting(token.clone()))?;
+        Ok(token)
+    }
+
+    /// Notes a snapshot that was started; what was put into another is forgotten.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn started(&mut self, snapshot: &str, parent: Option<&str>) -> Result<()> {
+        let now = jiff::Timestamp::now().as_second();
+        let parent = parent.map(str::to_owned);
+        self.write(Line::Snapshot(snapshot.to_owned(), now, parent))
     }
 
     /// Notes a block that arrived.
     ///
     /// # Errors
-    /// As [`started`](Self::started).
+    /// As [`starting`](Self::starting).
     pub fn put(&mut self, index: u64, digest: &BlockDigest) -> Result<()> {
         self.write(Line::Block(index, hex::encode(digest)))
     }
@@ -131,25 +250,77 @@ impl Journal {
     /// Notes that the snapshot has all blocks.
     ///
     /// # Errors
-    /// As [`started`](Self::started).
+    /// As [`starting`](Self::starting).
     pub fn completed(&mut self) -> Result<()> {
         self.write(Line::Completed)
+    }
+
+    /// Notes that a snapshot, an AMI or an object is no longer there.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn gone(&mut self, id: &str) -> Result<()> {
+        self.write(Line::Gone(id.to_owned()))
     }
 
     /// Notes an AMI.
     ///
     /// # Errors
-    /// As [`started`](Self::started).
-    pub fn registered(&mut self, image: &str) -> Result<()> {
-        self.write(Line::Image(image.to_owned()))
+    /// As [`starting`](Self::starting).
+    pub fn registered(&mut self, name: &str, image: &str) -> Result<()> {
+        self.write(Line::Image(name.to_owned(), image.to_owned()))
     }
 
-    /// Notes that nothing is left to do.
+    /// Notes a launch template's version.
     ///
     /// # Errors
-    /// As [`started`](Self::started).
-    pub fn finished(&mut self) -> Result<()> {
-        self.write(Line::Finished)
+    /// As [`starting`](Self::starting).
+    pub fn templated(&mut self, template: &str, image: &str, version: &str) -> Result<()> {
+        self.write(Line::Template(
+            template.to_owned(),
+            image.to_owned(),
+            version.to_owned(),
+        ))
+    }
+
+    /// Notes that a plan of this digest was carried out.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn finished(&mut self, digest: &str) -> Result<()> {
+        self.write(Line::Finished(digest.to_owned()))
+    }
+
+    /// Notes an upload that was begun.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn uploading(&mut self, upload: Upload) -> Result<()> {
+        self.write(Line::Upload(upload))
+    }
+
+    /// Notes a part that arrived.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn part(&mut self, upload: &str, number: u32, part: Part) -> Result<()> {
+        self.write(Line::Part(upload.to_owned(), number, part))
+    }
+
+    /// Notes that an upload is complete or was given up.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn upload_ended(&mut self, upload: &str) -> Result<()> {
+        self.write(Line::UploadEnded(upload.to_owned()))
+    }
+
+    /// Notes a file in a bucket.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn stored(&mut self, key: &str) -> Result<()> {
+        self.write(Line::Stored(key.to_owned()))
     }
 }
 
@@ -162,7 +333,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
         let mut journal = Journal::open(folder, "r", "eu-west-1").unwrap();
-        journal.started("snap-1").unwrap();
+        journal.started("snap-1", None).unwrap();
         journal.put(3, &[3; 32]).unwrap();
         let path = journal.path.clone();
         drop(journal);
@@ -176,6 +347,20 @@ mod tests {
         journal.completed().unwrap();
         let journal = Journal::open(folder, "r", "eu-west-1").unwrap();
         assert_eq!(journal.blocks.len(), 2);
-        assert!(journal.completed && !journal.finished);
+        assert!(journal.completed && journal.finished.is_none());
+    }
+
+    #[test]
+    fn a_start_without_an_answer_is_repeated_with_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let first = Journal::open(folder, "r", "a").unwrap().starting().unwrap();
+        let mut journal = Journal::open(folder, "r", "a").unwrap();
+        assert_eq!(journal.starting().unwrap(), first);
+        journal.started("snap-1", None).unwrap();
+        // A snapshot that is gone must not be had again by its token.
+        journal.gone("snap-1").unwrap();
+        assert_eq!(journal.snapshot, None);
+        assert_ne!(journal.starting().unwrap(), first);
     }
 }

@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Source;
+use super::names::{DEFAULT_NAME, check_name, rendered};
+use super::register::RegisterImage;
+use crate::aws::query::Parameters;
+use crate::aws::s3::Checksums;
 use crate::documents::arn::normalise_name;
 use crate::documents::distribution::{
-    AmiDistributionConfiguration, Distribution, DistributionConfiguration, FolderLayout,
-    LaunchPermission, LaunchTemplateConfiguration, SsmParameterConfiguration,
+    AmiDistributionConfiguration, Destination, Distribution, DistributionConfiguration,
+    FastLaunchConfiguration, FolderDestination, FolderLayout, LaunchPermission,
+    LaunchTemplateConfiguration, S3Destination, SsmParameterConfiguration,
 };
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::machine::{Arch, Firmware};
+use crate::error::{Failure, Result};
 use crate::output::OutputFormat;
 
-/// The label of the root disk in AMIs.
-const ROOT_DEVICE: &str = "/dev/xvda";
-const GIB: u64 = 1 << 30;
-
 /// All destinations of an image.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// `name/version/build`.
@@ -30,27 +30,19 @@ pub struct Plan {
 }
 
 /// One destination.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Delivery {
     /// Files in a folder.
     Folder(FolderPlan),
+    /// Files in a bucket.
+    S3(S3Plan),
     /// AMIs in regions.
     Ami(AmiPlan),
 }
 
-impl Delivery {
-    /// What it is called in reports.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Folder(folder) => &folder.name,
-            Self::Ami(_) => "ami",
-        }
-    }
-}
-
 /// Files in a folder.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FolderPlan {
     /// The destination's name.
@@ -69,8 +61,32 @@ pub struct FolderPlan {
     pub register: RegisterImage,
 }
 
+/// Files in a bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Plan {
+    /// The destination's name.
+    pub name: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The beginning of all keys; ends with a slash.
+    pub prefix: String,
+    /// The server, if it is not AWS.
+    pub endpoint: Option<String>,
+    /// The region, if it is not that of the environment.
+    pub region: Option<String>,
+    /// The profile whose credentials are used.
+    pub profile: Option<String>,
+    /// Whether the bucket stands in the path.
+    pub path_style: bool,
+    /// The checksum that goes with each part.
+    pub checksums: Checksums,
+    /// Files, relative to the image's folder.
+    pub files: Vec<Utf8PathBuf>,
+}
+
 /// AMIs in regions.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AmiPlan {
     /// Bytes of the disk.
@@ -80,7 +96,7 @@ pub struct AmiPlan {
 }
 
 /// An AMI in a region.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionPlan {
     /// The region.
@@ -89,219 +105,46 @@ pub struct RegionPlan {
     pub register: RegisterImage,
     /// Tags of AMI and snapshot.
     pub tags: BTreeMap<String, String>,
-    /// The key that encrypts the copy.
+    /// The key that encrypts snapshot or copy: an id, an alias or an ARN.
     pub kms_key_id: Option<String>,
     /// Parameters of ModifyImageAttribute; none if it stays private.
-    pub launch_permission: Vec<(String, String)>,
+    pub launch_permission: Parameters,
     /// Parameters of ModifySnapshotAttribute: accounts that may launch may also make volumes.
-    pub volume_permission: Vec<(String, String)>,
+    pub volume_permission: Parameters,
     /// Launch templates: id, and whether the new version becomes the default.
     pub launch_templates: Vec<(String, bool)>,
     /// SSM parameters: name and data type.
     pub parameters: Vec<(String, String)>,
-}
-
-/// What RegisterImage is told; nothing is left to its defaults, which are those of 2006.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct RegisterImage {
-    /// Unique in the account and region.
-    pub name: String,
-    /// The description.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// `x86_64` or `arm64`.
-    pub architecture: String,
-    /// Always `hvm`.
-    pub virtualization_type: String,
-    /// The label of the root disk.
-    pub root_device_name: String,
-    /// The root disk; the snapshot's id is put in when there is one.
-    pub block_device_mappings: Vec<BlockDeviceMapping>,
-    /// Instance types of today need it.
-    pub ena_support: bool,
-    /// Enhanced networking of older types.
-    pub sriov_net_support: String,
-    /// As the image says that it boots.
-    pub boot_mode: String,
-}
-
-/// The root disk of an AMI.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct BlockDeviceMapping {
-    /// The same as the root device's name.
-    pub device_name: String,
-    /// The volume.
-    pub ebs: EbsDevice,
-}
-
-/// The volume of a root disk.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct EbsDevice {
-    /// GiB.
-    pub volume_size: u64,
-    /// `gp3`.
-    pub volume_type: String,
-    /// It goes with its instance.
-    pub delete_on_termination: bool,
-}
-
-impl RegisterImage {
-    fn new(source: &Source, name: String, description: String) -> Self {
-        let manifest = &source.manifest;
-        let arm = manifest.architecture == Arch::Aarch64;
-        let (bios, uefi) = (
-            manifest.firmware.contains(&Firmware::Bios),
-            manifest.firmware.contains(&Firmware::Uefi),
-        );
-        let boot_mode = match (bios, uefi) {
-            _ if arm => "uefi",
-            (true, true) => "uefi-preferred",
-            (false, true) => "uefi",
-            _ => "legacy-bios",
-        };
-        Self {
-            name,
-            description,
-            architecture: if arm { "arm64" } else { "x86_64" }.into(),
-            virtualization_type: "hvm".into(),
-            root_device_name: ROOT_DEVICE.into(),
-            block_device_mappings: vec![BlockDeviceMapping {
-                device_name: ROOT_DEVICE.into(),
-                ebs: EbsDevice {
-                    volume_size: manifest.virtual_size.div_ceil(GIB).max(1),
-                    volume_type: "gp3".into(),
-                    delete_on_termination: true,
-                },
-            }],
-            ena_support: true,
-            sriov_net_support: "simple".into(),
-            boot_mode: boot_mode.into(),
-        }
-    }
-
-    /// The parameters of EC2's query protocol for a snapshot.
-    pub fn parameters(&self, snapshot: &str) -> Vec<(String, String)> {
-        let mut parameters = vec![
-            ("Name".to_owned(), self.name.clone()),
-            ("Architecture".into(), self.architecture.clone()),
-            (
-                "VirtualizationType".into(),
-                self.virtualization_type.clone(),
-            ),
-            ("RootDeviceName".into(), self.root_device_name.clone()),
-            ("EnaSupport".into(), self.ena_support.to_string()),
-            ("SriovNetSupport".into(), self.sriov_net_support.clone()),
-            ("BootMode".into(), self.boot_mode.clone()),
-        ];
-        if !self.description.is_empty() {
-            parameters.push(("Description".into(), self.description.clone()));
-        }
-        for (number, device) in (1..).zip(&self.block_device_mappings) {
-            let at = |field: &str| format!("BlockDeviceMapping.{number}.{field}");
-            parameters.extend([
-                (at("DeviceName"), device.device_name.clone()),
-                (at("Ebs.SnapshotId"), snapshot.to_owned()),
-                (at("Ebs.VolumeSize"), device.ebs.volume_size.to_string()),
-                (at("Ebs.VolumeType"), device.ebs.volume_type.clone()),
-                (
-                    at("Ebs.DeleteOnTermination"),
-                    device.ebs.delete_on_termination.to_string(),
-                ),
-            ]);
-        }
-        parameters
-    }
+    /// Parameters of EnableFastLaunch besides the AMI.
+    pub fast_launch: Option<Parameters>,
+    /// License configurations of the AMI.
+    pub licenses: Vec<String>,
 }
 
 impl Plan {
     /// Plans the distribution of an image. `base` is the folder that paths of the configuration are relative to.
     ///
     /// # Errors
-    /// [`FailureKind::Config`] if the configuration asks for what the image has not, or what can't be done.
+    /// [`FailureKind::Config`](crate::error::FailureKind::Config) if the configuration asks for what the image has not, or
+    /// what can't be done.
     pub fn new(
         configuration: &DistributionConfiguration,
         base: &Utf8Path,
         source: &Source,
     ) -> Result<Self> {
         let mut deliveries = Vec::new();
-        for (index, destination) in configuration.local.destinations.iter().enumerate() {
+        for (number, destination) in (1..).zip(&configuration.local.destinations) {
             let name = destination
                 .name
                 .clone()
-                .unwrap_or_else(|| format!("destination-{}", index + 1));
-            let Some(folder) = &destination.folder else {
-                let kind = if destination.s3.is_some() {
-                    "a bucket"
-                } else {
-                    "a registry"
-                };
-                return Err(not_done(&name, kind));
-            };
-            let wanted = |format: OutputFormat| {
-                folder.formats.is_empty() || folder.formats.contains(&format)
-            };
-            for format in &folder.formats {
-                if !source
-                    .manifest
-                    .files
-                    .iter()
-                    .any(|file| file.format == *format)
-                {
-                    return Err(Failure::config(format!(
-                        "destination {name} wants {format}, which {} was not baked as",
-                        source.image()
-                    )));
-                }
-            }
-            let root = base.join(&folder.path);
-            let slug = normalise_name(&source.manifest.name);
-            let own = folder.layout == FolderLayout::Versioned;
-            deliveries.push(Delivery::Folder(FolderPlan {
-                latest: folder.latest.then(|| root.join(&slug).join("latest")),
-                folder: if own {
-                    root.join(&slug)
-                        .join(&source.manifest.version)
-                        .join(source.manifest.build.to_string())
-                } else {
-                    root
-                },
-                name,
-                own,
-                files: source
-                    .manifest
-                    .files
-                    .iter()
-                    .filter(|file| wanted(file.format))
-                    .map(|file| file.path.clone())
-                    .collect(),
-                checksums: folder.checksums,
-                register: RegisterImage::new(
-                    source,
-                    rendered(DEFAULT_NAME, source)?,
-                    String::new(),
-                ),
-            }));
+                .unwrap_or_else(|| format!("destination-{number}"));
+            deliveries.push(local(name, destination, base, source)?);
         }
-        let mut regions = Vec::new();
-        for distribution in &configuration.distributions {
-            refuse_what_is_not_done(distribution)?;
-            let nothing = AmiDistributionConfiguration {
-                name: None,
-                description: None,
-                target_account_ids: Vec::new(),
-                ami_tags: BTreeMap::new(),
-                kms_key_id: None,
-                launch_permission: None,
-            };
-            let ami = distribution
-                .ami_distribution_configuration
-                .as_ref()
-                .unwrap_or(&nothing);
-            regions.push(region(distribution, ami, source)?);
-        }
+        let regions = configuration
+            .distributions
+            .iter()
+            .map(|distribution| region(distribution, source))
+            .collect::<Result<Vec<_>>>()?;
         if !regions.is_empty() {
             deliveries.push(Delivery::Ami(AmiPlan {
                 virtual_size: source.manifest.virtual_size,
@@ -315,8 +158,93 @@ impl Plan {
     }
 }
 
-/// The service's own name where none is given.
-const DEFAULT_NAME: &str = "{{ imagebuilder:name }} {{ imagebuilder:buildDate }}";
+fn local(
+    name: String,
+    destination: &Destination,
+    base: &Utf8Path,
+    source: &Source,
+) -> Result<Delivery> {
+    if let Some(wanted) = &destination.folder {
+        return Ok(Delivery::Folder(folder(name, wanted, base, source)?));
+    }
+    if let Some(wanted) = &destination.s3 {
+        return Ok(Delivery::S3(bucket(name, wanted, source)?));
+    }
+    Err(not_done(&format!("destination {name}"), "a registry"))
+}
+
+fn folder(
+    name: String,
+    wanted: &FolderDestination,
+    base: &Utf8Path,
+    source: &Source,
+) -> Result<FolderPlan> {
+    let root = base.join(&wanted.path);
+    let slug = normalise_name(&source.manifest.name);
+    let own = wanted.layout == FolderLayout::Versioned;
+    Ok(FolderPlan {
+        latest: wanted.latest.then(|| root.join(&slug).join("latest")),
+        folder: if own {
+            root.join(&slug)
+                .join(&source.manifest.version)
+                .join(source.manifest.build.to_string())
+        } else {
+            root
+        },
+        own,
+        files: files(&name, &wanted.formats, source)?,
+        name,
+        checksums: wanted.checksums,
+        register: RegisterImage::new(source, rendered(DEFAULT_NAME, source)?, String::new()),
+    })
+}
+
+fn bucket(name: String, wanted: &S3Destination, source: &Source) -> Result<S3Plan> {
+    let manifest = &source.manifest;
+    let mut prefix = rendered(&wanted.prefix, source)?;
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    let checksums = match wanted.checksums.as_deref() {
+        None => Checksums::default(),
+        Some(word) => word.parse().map_err(Failure::config)?,
+    };
+    Ok(S3Plan {
+        files: files(&name, &wanted.formats, source)?,
+        name,
+        bucket: wanted.bucket.clone(),
+        prefix: format!(
+            "{prefix}{}/{}/{}/",
+            normalise_name(&manifest.name),
+            manifest.version,
+            manifest.build
+        ),
+        endpoint: wanted.endpoint.clone(),
+        region: wanted.region.clone(),
+        profile: wanted.profile.clone(),
+        path_style: wanted.path_style,
+        checksums,
+    })
+}
+
+/// The files of the formats that a destination wants; of all formats if it names none.
+fn files(name: &str, formats: &[OutputFormat], source: &Source) -> Result<Vec<Utf8PathBuf>> {
+    let there = &source.manifest.files;
+    if let Some(format) = formats
+        .iter()
+        .find(|format| !there.iter().any(|file| file.format == **format))
+    {
+        return Err(Failure::config(format!(
+            "destination {name} wants {format}, which {} was not baked as",
+            source.image()
+        )));
+    }
+    Ok(there
+        .iter()
+        .filter(|file| formats.is_empty() || formats.contains(&file.format))
+        .map(|file| file.path.clone())
+        .collect())
+}
 
 fn not_done(place: &str, what: &str) -> Failure {
     Failure::config(format!(
@@ -331,6 +259,18 @@ fn refuse_what_is_not_done(distribution: &Distribution) -> Result<()> {
         .ami_distribution_configuration
         .as_ref()
         .is_some_and(|ami| !ami.target_account_ids.is_empty());
+    let foreign = distribution
+        .launch_template_configurations
+        .iter()
+        .any(|template| template.account_id.is_some())
+        || distribution
+            .ssm_parameter_configurations
+            .iter()
+            .any(|parameter| parameter.ami_account_id.is_some())
+        || distribution
+            .fast_launch_configurations
+            .iter()
+            .any(|launch| launch.account_id.is_some());
     let asked = [
         (
             distribution.container_distribution_configuration.is_some(),
@@ -341,14 +281,14 @@ fn refuse_what_is_not_done(distribution: &Distribution) -> Result<()> {
             "an export to S3",
         ),
         (
-            !distribution.license_configuration_arns.is_empty(),
-            "license configurations",
-        ),
-        (
-            !distribution.fast_launch_configurations.is_empty(),
-            "fast launch",
+            distribution.fast_launch_configurations.len() > 1,
+            "several fast launch configurations",
         ),
         (accounts, "copies in other accounts"),
+        (
+            foreign,
+            "launch templates, parameters or fast launch of other accounts",
+        ),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(not_done(&format!("region {}", distribution.region), what)),
@@ -356,13 +296,23 @@ fn refuse_what_is_not_done(distribution: &Distribution) -> Result<()> {
     }
 }
 
-fn region(
-    distribution: &Distribution,
-    ami: &AmiDistributionConfiguration,
-    source: &Source,
-) -> Result<RegionPlan> {
+fn region(distribution: &Distribution, source: &Source) -> Result<RegionPlan> {
+    refuse_what_is_not_done(distribution)?;
+    let nothing = AmiDistributionConfiguration {
+        name: None,
+        description: None,
+        target_account_ids: Vec::new(),
+        ami_tags: BTreeMap::new(),
+        kms_key_id: None,
+        launch_permission: None,
+    };
+    let ami = distribution
+        .ami_distribution_configuration
+        .as_ref()
+        .unwrap_or(&nothing);
     let name = rendered(ami.name.as_deref().unwrap_or(DEFAULT_NAME), source)?;
     check_name(&name)?;
+    check_key(ami.kms_key_id.as_deref(), &distribution.region)?;
     let tags = ami
         .ami_tags
         .iter()
@@ -373,9 +323,10 @@ fn region(
         .as_ref()
         .map(permissions)
         .unwrap_or_default();
+    let description = ami.description.as_deref().unwrap_or_default();
     Ok(RegionPlan {
         region: distribution.region.clone(),
-        register: RegisterImage::new(source, name, ami.description.clone().unwrap_or_default()),
+        register: RegisterImage::new(source, name, rendered(description, source)?),
         tags,
         kms_key_id: ami.kms_key_id.clone(),
         launch_permission,
@@ -405,10 +356,59 @@ fn region(
                 },
             )
             .collect(),
+        fast_launch: distribution
+            .fast_launch_configurations
+            .first()
+            .filter(|launch| launch.enabled)
+            .map(fast_launch),
+        licenses: distribution.license_configuration_arns.clone(),
     })
 }
 
-fn permissions(permission: &LaunchPermission) -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// A key of another region is refused by the service only after all blocks have been sent.
+fn check_key(key: Option<&str>, region: &str) -> Result<()> {
+    match key.and_then(|key| key.strip_prefix("arn:")) {
+        Some(arn) if arn.split(':').nth(2) != Some(region) => Err(Failure::config(format!(
+            "kmsKeyId {} is not a key of the region {region}",
+            key.unwrap_or_default()
+        ))
+        .with_hint("keys are used in their own region only; each region of a configuration has its own `kmsKeyId`")),
+        _ => Ok(()),
+    }
+}
+
+fn fast_launch(launch: &FastLaunchConfiguration) -> Parameters {
+    let mut parameters = vec![("ResourceType".to_owned(), "snapshot".to_owned())];
+    let mut put = |key: &str, value: Option<String>| {
+        parameters.extend(value.map(|value| (key.to_owned(), value)));
+    };
+    let resources = launch.snapshot_configuration.as_ref();
+    put(
+        "SnapshotConfiguration.TargetResourceCount",
+        resources.and_then(|snapshots| Some(snapshots.target_resource_count?.to_string())),
+    );
+    put(
+        "MaxParallelLaunches",
+        launch.max_parallel_launches.map(|most| most.to_string()),
+    );
+    if let Some(template) = &launch.launch_template {
+        put(
+            "LaunchTemplate.LaunchTemplateId",
+            template.launch_template_id.clone(),
+        );
+        put(
+            "LaunchTemplate.LaunchTemplateName",
+            template.launch_template_name.clone(),
+        );
+        put(
+            "LaunchTemplate.Version",
+            template.launch_template_version.clone(),
+        );
+    }
+    parameters
+}
+
+fn permissions(permission: &LaunchPermission) -> (Parameters, Parameters) {
     let grantees = [
         ("UserId", &permission.user_ids),
         ("Group", &permission.user_groups),
@@ -442,59 +442,6 @@ fn permissions(permission: &LaunchPermission) -> (Vec<(String, String)>, Vec<(St
         })
         .collect();
     (launch, volume)
-}
-
-/// Puts the values of the service's variables into a text.
-fn rendered(template: &str, source: &Source) -> Result<String> {
-    let manifest = &source.manifest;
-    let created: jiff::Timestamp = manifest
-        .created
-        .parse()
-        .or_failure(FailureKind::Config, || {
-            format!("`{}` in the manifest is no time", manifest.created)
-        })?;
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (variable, behind) = after.split_once("}}").ok_or_else(|| {
-            Failure::config(format!(
-                "`{template}` opens a variable that it does not close"
-            ))
-        })?;
-        text.push_str(before);
-        match variable.trim() {
-            // The time of the image and not of today: a second attempt gets the same name.
-            "imagebuilder:buildDate" => {
-                text.push_str(&created.strftime("%Y-%m-%dT%H-%M-%S%.3fZ").to_string());
-            }
-            "imagebuilder:buildVersion" => {
-                text.push_str(&format!("{}/{}", manifest.version, manifest.build));
-            }
-            "imagebuilder:name" => text.push_str(&normalise_name(&manifest.name)),
-            other => {
-                return Err(Failure::config(format!(
-                    "`{template}` has the unknown variable `{other}`"
-                ))
-                .with_hint("there are imagebuilder:buildDate and imagebuilder:buildVersion"));
-            }
-        }
-        rest = behind;
-    }
-    text.push_str(rest);
-    Ok(text)
-}
-
-/// EC2's rule for names of AMIs, checked before anything is sent.
-fn check_name(name: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || " ()[]./-'@_".contains(c);
-    if (3..=128).contains(&name.chars().count()) && name.chars().all(fits) {
-        return Ok(());
-    }
-    Err(
-        Failure::config(format!("`{name}` can't be the name of an AMI")).with_hint(
-            "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _",
-        ),
-    )
 }
 
 #[cfg(test)]

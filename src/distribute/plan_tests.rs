@@ -96,8 +96,8 @@ fn a_wrong_name_is_refused_before_anything_is_sent() {
 fn what_cannot_be_done_is_not_passed_over() {
     for (text, what) in [
         (
-            "local: {destinations: [{s3: {bucket: images}}]}\n",
-            "a bucket",
+            "local: {destinations: [{registry: {repository: registry.example.org/web}}]}\n",
+            "a registry",
         ),
         (
             "local: {destinations: [{folder: {path: out, formats: [ova]}}]}\n",

@@ -10,43 +10,65 @@ use crate::setup::{self, Setup};
 
 const BLOCK: u64 = 512 * 1024;
 /// Blocks of the disk that hold something.
-const STORED: [u64; 5] = [0, 3, 7, 50, 127];
+pub const STORED: [u64; 5] = [0, 3, 7, 50, 127];
 
-/// A finished image with a sparse disk of 64 MiB.
-fn image(folder: &Utf8Path) {
+/// What stands in a block of a disk.
+pub fn text(index: u64) -> String {
+    format!("block {index}")
+}
+
+/// A finished image `web/1.2.3/BUILD` with a sparse disk of 64 MiB that has something in some blocks.
+pub fn image(folder: &Utf8Path, build: u32, blocks: &[(u64, String)]) {
+    image_of(folder, build, 128, blocks);
+}
+
+/// The same with a disk of another length.
+pub fn image_of(folder: &Utf8Path, build: u32, length: u64, blocks: &[(u64, String)]) {
     std::fs::create_dir(folder).unwrap();
     let path = folder.join("web.raw");
     let file = std::fs::File::create(&path).unwrap();
-    file.set_len(128 * BLOCK).unwrap();
-    for index in STORED {
-        file.write_all_at(format!("block {index}").as_bytes(), index * BLOCK + index)
+    file.set_len(length * BLOCK).unwrap();
+    for (index, text) in blocks {
+        file.write_all_at(text.as_bytes(), index * BLOCK + index % 1000)
             .unwrap();
     }
     let sha256 = hex::encode(Sha256::digest(std::fs::read(&path).unwrap()));
     let manifest = serde_json::json!({
-        "manifestVersion": 1, "name": "Web", "version": "1.2.3", "build": 4,
-        "arn": "arn:local:imagebuilder:local:self:image/web/1.2.3/4", "run": "run-1",
-        "created": "2026-07-28T01:14:17.416Z", "generator": "test", "architecture": "x86_64",
+        "manifestVersion": 1, "name": "Web", "version": "1.2.3", "build": build,
+        "arn": format!("arn:local:imagebuilder:local:self:image/web/1.2.3/{build}"), "run": format!("run-{build}"),
+        "created": format!("2026-07-28T01:14:17.41{}Z", build % 10), "generator": "test", "architecture": "x86_64",
         "firmware": ["bios", "uefi"], "parent": {"name": "p", "version": "1", "sha256": ""},
         "components": [], "os": {"id": "debian", "version": "12", "prettyName": "Debian"},
-        "packages": [], "sanitised": [], "virtualSize": 128 * BLOCK, "diskDigest": "d", "boots": [],
-        "files": [{"path": "web.raw", "format": "raw", "size": 128 * BLOCK, "sha256": sha256}],
+        "packages": [], "sanitised": [], "virtualSize": length * BLOCK, "diskDigest": "d", "boots": [],
+        "files": [{"path": "web.raw", "format": "raw", "size": length * BLOCK, "sha256": sha256}],
     });
     std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
-fn distribute(setup: &Setup, moto: &Moto, arguments: &[&str]) -> std::process::Output {
+/// What the usual disk holds.
+pub fn usual() -> Vec<(u64, String)> {
+    STORED.map(|index| (index, text(index))).to_vec()
+}
+
+/// The program, pointed to a server.
+pub fn command(setup: &Setup, endpoint: &str, arguments: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ovenbird"));
-    moto.env(&mut command)
+    crate::moto::point(&mut command, endpoint)
         .args(["--home", setup.home().as_str(), "--json"])
         .args(arguments)
-        .current_dir(setup.path())
+        .current_dir(setup.path());
+    command
+}
+
+fn distribute(setup: &Setup, moto: &Moto, arguments: &[&str]) -> std::process::Output {
+    command(setup, &moto.endpoint(), arguments)
         .output()
         .unwrap()
 }
 
+/// The value that a run which succeeded printed.
 #[track_caller]
-fn json(output: &std::process::Output) -> serde_json::Value {
+pub fn json(output: &std::process::Output) -> serde_json::Value {
     assert!(
         output.status.success(),
         "{}{}",
@@ -60,19 +82,23 @@ fn json(output: &std::process::Output) -> serde_json::Value {
 fn amis_in_three_regions() {
     let setup = setup::empty();
     let moto = Moto::start();
-    image(&setup.path().join("image"));
-    let template = moto.aws(&[
-        "ec2",
-        "create-launch-template",
-        "--launch-template-name",
-        "web-template",
-        "--launch-template-data",
-        r#"{"InstanceType":"t3.micro"}"#,
-        "--query",
-        "LaunchTemplate.LaunchTemplateId",
-        "--output",
-        "text",
-    ]);
+    image(&setup.path().join("image"), 6, &usual());
+    let template = |name: &str| {
+        moto.aws(&[
+            "ec2",
+            "create-launch-template",
+            "--launch-template-name",
+            name,
+            "--launch-template-data",
+            r#"{"InstanceType":"t3.micro"}"#,
+            "--query",
+            "LaunchTemplate.LaunchTemplateId",
+            "--output",
+            "text",
+        ])
+    };
+    // Two templates of one region are two requests.
+    let (template, second) = (template("web-template"), template("web-second"));
     let configuration = format!(
         r"
 kind: DistributionConfiguration
@@ -83,12 +109,13 @@ distributions:
     name: 'web {{{{ imagebuilder:buildDate }}}}'
     amiTags: {{build: '{{{{ imagebuilder:buildVersion }}}}'}}
     launchPermission: {{userIds: ['111122223333']}}
-  launchTemplateConfigurations: [{{launchTemplateId: {}}}]
+  launchTemplateConfigurations: [{{launchTemplateId: {}}}, {{launchTemplateId: {}, setDefaultVersion: false}}]
   ssmParameterConfigurations: [{{parameterName: /web/ami, dataType: text}}]
 - region: us-east-1
 - region: ap-southeast-2
 ",
-        template.trim()
+        template.trim(),
+        second.trim()
     );
     std::fs::write(setup.path().join("to.yaml"), configuration).unwrap();
 
@@ -97,11 +124,11 @@ distributions:
         &moto,
         &["distribute", "image", "--to", "to.yaml"],
     ));
-    let places: Vec<&str> = done[0]["places"]
+    let places: Vec<&str> = done
         .as_array()
         .unwrap()
         .iter()
-        .map(|place| place.as_str().unwrap())
+        .map(|done| done["places"][0].as_str().unwrap())
         .collect();
     assert_eq!(places.len(), 3);
     assert_eq!(done[0]["bytes"], 5 * BLOCK, "blocks of zeros are not sent");
@@ -168,7 +195,44 @@ distributions:
         &["distribute", "image", "--to", "to.yaml"],
     ));
     assert_eq!(again[0]["bytes"], 0);
-    assert_eq!(again[0]["places"], done[0]["places"]);
+    for (again, done) in again
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(done.as_array().unwrap())
+    {
+        assert_eq!(again["places"], done["places"]);
+    }
+    let versions = moto.aws(&[
+        "ec2",
+        "describe-launch-template-versions",
+        "--launch-template-id",
+        template.trim(),
+        "--query",
+        "length(LaunchTemplateVersions)",
+    ]);
+    assert_eq!(versions.trim(), "2", "the second run adds no version");
+
+    let listed = json(&distribute(&setup, &moto, &["distribute", "--list"]));
+    assert_eq!(listed[0]["image"], "web/1.2.3/6");
+    assert_eq!(listed[0]["destinations"][1]["state"], "delivered");
+    let second = moto.aws(&[
+        "ec2",
+        "describe-launch-template-versions",
+        "--launch-template-id",
+        second.trim(),
+        "--query",
+        "LaunchTemplateVersions[].[VersionNumber,DefaultVersion,LaunchTemplateData.ImageId]",
+        "--output",
+        "text",
+    ]);
+    assert!(second.contains(&format!("2\tFalse\t{first}")), "{second}");
+
+    // An AMI that somebody deregistered is made again, of the snapshot that is there.
+    moto.aws(&["ec2", "deregister-image", "--image-id", first]);
+    let again = json(&distribute(&setup, &moto, &["distribute", "image"]));
+    assert_eq!(again[0]["bytes"], 0);
+    assert_ne!(again[0]["places"], done[0]["places"]);
 
     // Another disk is not mistaken for it.
     std::fs::OpenOptions::new()
