@@ -7,6 +7,7 @@ mod delta;
 mod folder;
 mod journal;
 mod names;
+pub mod notices;
 mod order;
 pub mod plan;
 pub mod record;

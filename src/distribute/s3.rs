@@ -29,7 +29,9 @@ const SINGLE: u64 = 16 * MIB;
 
 /// Bytes of each part: as small as is quick, and large enough that there are never more than 10 000.
 pub fn part_size(size: u64) -> u64 {
-    (16 * MIB).max(size.div_ceil(9500).div_ceil(MIB) * MIB)
+    let even = size.div_ceil(9500).div_ceil(MIB) * MIB;
+    // Nothing larger is taken as a part; 10 000 of these are more than an object may have.
+    even.clamp(16 * MIB, 5 << 30)
 }
 
 /// The client of a plan's bucket, with the credentials and the region that it names.

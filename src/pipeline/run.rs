@@ -264,7 +264,7 @@ impl<B: Baker> Runner<B> {
             Err(failure) if failure.kind() == FailureKind::Cancelled => return Vec::new(),
             Err(failure) => (NotifiedState::Failed, Some(failure.chain())),
         };
-        if resolved.notifications.is_empty() {
+        if resolved.notifications.is_empty() && resolved.notices.is_empty() {
             return Vec::new();
         }
         let facts = Facts {
@@ -304,11 +304,11 @@ impl<B: Baker> Runner<B> {
             arn: &image.arn,
             payload: &payload,
         };
-        notify(&resolved.notifications, news, self.pace)
-            .await
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let told = notify(&resolved.notifications, news, self.pace).await;
+        let mut problems: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let notices = &resolved.notices;
+        problems.extend(notices.send(&image.id(), &image.logs, Some(&payload)).await);
+        problems
     }
 
     fn log(&self, pipeline: &Pipeline, line: &str) {

@@ -226,13 +226,58 @@ fn everything_remote_can_be_removed() {
     assert!(!setup.home().join("distributions/run-1").exists());
 }
 
+/// The answer to RegisterImage got lost: the AMI of that name is ours if it is of our snapshot, and somebody else's if not.
+#[test]
+fn a_name_that_is_taken_is_ours_or_not() {
+    let setup = setup::empty();
+    image(&setup.path().join("image"), 1, &usual());
+    to(&setup);
+    let server = EbsServer::start(|call, nth| {
+        (call == "DescribeImages" && nth == 1).then_some(Fault::Denied)
+    });
+    // The AMI is registered, and the journal does not know it.
+    assert_eq!(run(&setup, &server, "image").status.code(), Some(4));
+    let journal = setup
+        .home()
+        .join(format!("distributions/run-1/{REGION}.jsonl"));
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains("\"image\""))
+        .collect();
+    assert!(kept.len() < text.lines().count(), "{text}");
+    std::fs::write(&journal, kept.join("\n") + "\n").unwrap();
+    json(&run(&setup, &server, "image"));
+    assert_eq!(server.state.lock().unwrap().images.len(), 1);
+    // Without the journal it is another snapshot, and the name is somebody else's.
+    std::fs::remove_dir_all(setup.home().join("distributions")).unwrap();
+    let output = run(&setup, &server, "image");
+    assert_eq!(output.status.code(), Some(4));
+    insta::assert_snapshot!("name_taken", told(&output));
+}
+
+/// Reason and hint of the first destination.
+fn told(output: &std::process::Output) -> String {
+    let rows: serde_json::Value = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .next()
+        .unwrap()
+        .unwrap();
+    let index = regex::Regex::new("block [0-9]+").unwrap();
+    format!(
+        "{}\nhint: {}",
+        index.replace_all(rows[0]["reason"].as_str().unwrap(), "block N"),
+        rows[0]["hint"].as_str().unwrap_or("none")
+    )
+}
+
 /// What a person is told, for each thing that commonly goes wrong.
 #[test]
 fn refusals_say_what_to_do() {
     let setup = setup::empty();
     image(&setup.path().join("image"), 1, &usual());
     to(&setup);
-    let told = |call: &'static str, fault: Fault| {
+    let refused = |call: &'static str, fault: Fault| {
         let server = EbsServer::start(move |name, _| (name == call).then_some(fault));
         let output = command(
             &setup,
@@ -248,21 +293,10 @@ fn refusals_say_what_to_do() {
             "what is denied is not tried again: {}",
             server.count(call)
         );
-        let rows: serde_json::Value = serde_json::Deserializer::from_slice(&output.stdout)
-            .into_iter()
-            .next()
-            .unwrap()
-            .unwrap();
-        let reason = rows[0]["reason"].as_str().unwrap();
-        let id = regex::Regex::new("block [0-9]+").unwrap();
-        format!(
-            "{}\nhint: {}",
-            id.replace_all(reason, "block N"),
-            rows[0]["hint"].as_str().unwrap_or("none")
-        )
+        self::told(&output)
     };
-    insta::assert_snapshot!("refused_start", told("StartSnapshot", Fault::Denied));
-    insta::assert_snapshot!("refused_put", told("PutSnapshotBlock", Fault::Denied));
-    insta::assert_snapshot!("expired_token", told("PutSnapshotBlock", Fault::Expired));
-    insta::assert_snapshot!("refused_register", told("RegisterImage", Fault::Denied));
+    insta::assert_snapshot!("refused_start", refused("StartSnapshot", Fault::Denied));
+    insta::assert_snapshot!("refused_put", refused("PutSnapshotBlock", Fault::Denied));
+    insta::assert_snapshot!("expired_token", refused("PutSnapshotBlock", Fault::Expired));
+    insta::assert_snapshot!("refused_register", refused("RegisterImage", Fault::Denied));
 }

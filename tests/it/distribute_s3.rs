@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::service::Service as _;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -81,26 +81,29 @@ fn serve(
         while let Ok((socket, _)) = listener.accept().await {
             let service = service.clone();
             let (parts, aborted, delay) = (parts.clone(), aborted.clone(), delay.clone());
-            let counted = hyper::service::service_fn(move |request: hyper::Request<_>| {
-                let query = request.uri().query().unwrap_or_default();
-                let part = query.contains("partNumber=");
-                if part {
-                    parts.fetch_add(1, Ordering::SeqCst);
-                }
-                // The first part is quick: there is always one that needs not be sent again.
-                let pause = match part && !query.contains("partNumber=1&") {
-                    true => delay.load(Ordering::SeqCst),
-                    false => 0,
-                };
-                if request.method() == hyper::Method::DELETE && query.contains("uploadId=") {
-                    aborted.fetch_add(1, Ordering::SeqCst);
-                }
-                let service = service.clone();
-                async move {
-                    tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap())).await;
-                    service.call(request).await
-                }
-            });
+            let counted = hyper::service::service_fn(
+                move |request: hyper::Request<hyper::body::Incoming>| {
+                    let query = request.uri().query().unwrap_or_default();
+                    let part = query.contains("partNumber=");
+                    if part {
+                        parts.fetch_add(1, Ordering::SeqCst);
+                    }
+                    // The first part is quick: there is always one that needs not be sent again.
+                    let pause = match part && !query.contains("partNumber=1&") {
+                        true => delay.load(Ordering::SeqCst),
+                        false => 0,
+                    };
+                    if request.method() == hyper::Method::DELETE && query.contains("uploadId=") {
+                        aborted.fetch_add(1, Ordering::SeqCst);
+                    }
+                    let service = service.clone();
+                    async move {
+                        tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap()))
+                            .await;
+                        Service::call(&service, request).await
+                    }
+                },
+            );
             tokio::spawn(async move {
                 // A client that hangs up is not the server's trouble.
                 let _ = Builder::new(TokioExecutor::new())

@@ -44,7 +44,6 @@ pub struct Snapshot {
     pub blocks: BTreeMap<u64, Arc<Vec<u8>>>,
     pub state: String,
     pub encrypted: Option<String>,
-    pub description: String,
     token: String,
     request: String,
 }
@@ -384,7 +383,6 @@ fn start(request: &Request, state: &mut State) -> Reply {
             parent: parent.map(str::to_owned),
             state: "pending".into(),
             encrypted: body["KmsKeyArn"].as_str().map(str::to_owned),
-            description: body["Description"].as_str().unwrap_or_default().to_owned(),
             token,
             request: text,
             blocks: BTreeMap::new(),
@@ -572,15 +570,16 @@ fn ec2(call: &str, form: &BTreeMap<String, String>, state: &mut State) -> Reply 
         }
         "DescribeImages" => {
             let wanted = field("ImageId.1");
-            let of_name = field("Filter.1.Value.1");
-            let found = state
-                .images
-                .iter()
-                .find(|(id, (name, _))| **id == wanted || *name == of_name);
+            let found = state.images.iter().find(|(id, (name, snapshot))| {
+                **id == wanted
+                    || (*name == field("Filter.1.Value.1")
+                        && *snapshot == field("Filter.2.Value.1"))
+            });
             match found {
                 Some((id, (_, snapshot))) => xml(format!(
                     "<imagesSet><item><imageId>{id}</imageId><imageState>available</imageState><snapshotId>{snapshot}</snapshotId></item></imagesSet>"
                 )),
+                None if wanted.is_empty() => xml("<imagesSet/>".into()),
                 None => refuse(true, 400, "InvalidAMIID.NotFound", "no such image"),
             }
         }
