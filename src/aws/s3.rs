@@ -230,8 +230,20 @@ impl Bucket {
                 }))
             }
             Err(error) if error.code() == "NotFound" || error.code() == "NoSuchKey" => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.code() == "AccessDenied" => match self.why_denied().await {
+                Some(why) => Err(why),
+                // Who may not list a bucket is told this of objects that are not there.
+                None => Ok(None),
+            },
+            Err(error) => Err(self.why_denied().await.unwrap_or(error)),
         }
+    }
+
+    /// A refused HEAD has no body that says why. Another question to the bucket has one: none if that is merely not permitted.
+    async fn why_denied(&self) -> Option<RequestError> {
+        let path = self.path("", "?location=");
+        let answer = self.call(Method::GET, path, Vec::new(), Bytes::new()).await;
+        answer.err().filter(|error| error.code() != "AccessDenied")
     }
 
     /// Puts a small object in one request.

@@ -93,6 +93,7 @@ impl RequestError {
             ),
             "AuthFailure"
             | "InvalidClientTokenId"
+            | "InvalidAccessKeyId"
             | "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "SignatureDoesNotMatch" => Some(
@@ -265,6 +266,10 @@ impl SignedClient {
                 _ => code,
             };
         }
+        let message = match message.is_empty() {
+            true => "the service gives no reason".to_owned(),
+            false => message,
+        };
         Err(RequestError::Refused {
             status,
             code,

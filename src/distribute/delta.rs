@@ -32,7 +32,7 @@ pub(super) async fn parent(
         };
         if same
             && run != source.manifest.run
-            && let Ok(journal) = Journal::open(journals, &run, region)
+            && let Ok(journal) = Journal::read(journals, &run, region)
             && let (Some(snapshot), true) = (journal.snapshot, journal.completed)
         {
             candidates.push((modified, snapshot));
@@ -73,7 +73,7 @@ pub(super) fn content(journals: &Utf8Path, region: &str, snapshot: &str) -> Opti
         let journal = runs(journals)
             .into_iter()
             .filter(|run| journals.join(run).join(format!("{region}.jsonl")).is_file())
-            .filter_map(|run| Journal::open(journals, &run, region).ok())
+            .filter_map(|run| Journal::read(journals, &run, region).ok())
             .find(|journal| journal.completed && journal.snapshot.as_ref() == Some(&snapshot))?;
         chain.push(journal.blocks);
         wanted = journal.parent;

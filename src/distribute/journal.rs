@@ -5,13 +5,14 @@
 //! noted when it arrived, and a line that a crash tore off costs no more than that block sent once more.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::aws::ebs::{BlockDigest, BlockMap};
-use crate::error::{FailureContext as _, FailureKind, Result};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +70,8 @@ pub struct Part {
 #[derive(Debug)]
 pub struct Journal {
     path: Utf8PathBuf,
-    file: std::fs::File,
+    /// None of a journal that is only read.
+    file: Option<File>,
     /// The token of a start whose answer is not known.
     pub token: Option<String>,
     /// The snapshot that was started.
@@ -96,33 +98,68 @@ pub struct Journal {
     pub stored: Vec<String>,
 }
 
+fn path_of(journals: &Utf8Path, run: &str, destination: &str) -> Utf8PathBuf {
+    journals.join(run).join(format!("{destination}.jsonl"))
+}
+
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    &bytes[..end.map_or(0, |end| end + 1)]
+}
+
 impl Journal {
-    /// Opens the journal of a run's image at a destination, or begins one.
+    /// Opens the journal of a run's image at a destination, or begins one. It is this process's alone until it is dropped.
     ///
     /// # Errors
-    /// [`FailureKind::Environment`] if it can't be read or written.
+    /// [`FailureKind::Environment`] if it can't be read or written, or another process has it.
     pub fn open(journals: &Utf8Path, run: &str, destination: &str) -> Result<Self> {
-        let folder = journals.join(run);
-        let path = folder.join(format!("{destination}.jsonl"));
+        let path = path_of(journals, run, destination);
         let cannot = || format!("cannot open the journal {path}");
-        std::fs::create_dir_all(&folder).or_failure(FailureKind::Environment, cannot)?;
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            read => read,
-        }
-        .or_failure(FailureKind::Environment, cannot)?;
-        // A line that was torn off is dropped, else the next one would be joined to it.
-        let kept = bytes
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1);
-        let file = std::fs::OpenOptions::new()
+        std::fs::create_dir_all(journals.join(run)).or_failure(FailureKind::Environment, cannot)?;
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
             .create(true)
             .append(true)
             .open(&path)
             .or_failure(FailureKind::Environment, cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::environment(format!(
+                    "another process distributes this image to {destination}"
+                )));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Failure::environment(cannot()).caused_by(error));
+            }
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .or_failure(FailureKind::Environment, cannot)?;
+        // A line that was torn off is dropped, else the next one would be joined to it.
+        let kept = whole_lines(&bytes).len();
         file.set_len(u64::try_from(kept).unwrap_or(u64::MAX))
             .or_failure(FailureKind::Environment, cannot)?;
+        Self::of_lines(path, Some(file), &bytes[..kept])
+    }
+
+    /// Reads a journal that may be another's; one that is not there is empty.
+    ///
+    /// # Errors
+    /// [`FailureKind::Environment`] if it can't be read.
+    pub fn read(journals: &Utf8Path, run: &str, destination: &str) -> Result<Self> {
+        let path = path_of(journals, run, destination);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
+        .or_failure(FailureKind::Environment, || {
+            format!("cannot read the journal {path}")
+        })?;
+        Self::of_lines(path, None, whole_lines(&bytes))
+    }
+
+    fn of_lines(path: Utf8PathBuf, file: Option<File>, bytes: &[u8]) -> Result<Self> {
         let mut journal = Self {
             file,
             token: None,
@@ -137,14 +174,14 @@ impl Journal {
             uploads: BTreeMap::new(),
             parts: BTreeMap::new(),
             stored: Vec::new(),
-            path: path.clone(),
+            path,
         };
-        for line in bytes[..kept].split(|byte| *byte == b'\n') {
+        for line in bytes.split(|byte| *byte == b'\n') {
             if line.is_empty() {
                 continue;
             }
             let line = serde_json::from_slice(line).or_failure(FailureKind::Environment, || {
-                format!("the journal {path} is damaged")
+                format!("the journal {} is damaged", journal.path)
             })?;
             journal.take(line);
         }
@@ -209,6 +246,8 @@ impl Journal {
         let mut text = serde_json::to_string(&line).or_failure(FailureKind::Internal, cannot)?;
         text.push('\n');
         self.file
+            .as_mut()
+            .ok_or_else(|| Failure::new(FailureKind::Internal, cannot()))?
             .write_all(text.as_bytes())
             .or_failure(FailureKind::Environment, cannot)?;
         self.take(line);
@@ -345,7 +384,10 @@ mod tests {
         assert_eq!(journal.blocks, BlockMap::from([(3, [3; 32])]));
         journal.put(4, &[4; 32]).unwrap();
         journal.completed().unwrap();
-        let journal = Journal::open(folder, "r", "eu-west-1").unwrap();
+        // It has one writer; whoever only looks is not held up.
+        let second = Journal::open(folder, "r", "eu-west-1").unwrap_err();
+        assert!(second.to_string().contains("another process"), "{second}");
+        let journal = Journal::read(folder, "r", "eu-west-1").unwrap();
         assert_eq!(journal.blocks.len(), 2);
         assert!(journal.completed && journal.finished.is_none());
     }

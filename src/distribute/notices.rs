@@ -44,17 +44,28 @@ impl Notices {
         if self.is_empty() {
             return Vec::new();
         }
-        let aws = crate::aws::load().await;
+        self.send_by(&crate::aws::load().await, image, logs, news)
+            .await
+    }
+
+    /// The same with credentials, region and endpoint of one's own.
+    pub async fn send_by(
+        &self,
+        aws: &SdkConfig,
+        image: &str,
+        logs: &Utf8Path,
+        news: Option<&str>,
+    ) -> Vec<String> {
         let mut problems = Vec::new();
         let mut note = |result: Result<()>| problems.extend(result.err().map(|f| f.chain()));
         if let Some((bucket, prefix)) = &self.logs {
-            note(store(&aws, bucket, prefix, image, logs).await);
+            note(store(aws, bucket, prefix, image, logs).await);
         }
         if let Some(group) = &self.group {
-            note(stream(&aws, group, image, logs).await);
+            note(stream(aws, group, image, logs).await);
         }
         if let (Some(topic), Some(news)) = (&self.topic, news) {
-            note(publish(&aws, topic, news).await);
+            note(publish(aws, topic, news).await);
         }
         problems
     }
@@ -145,10 +156,17 @@ async fn stream(aws: &SdkConfig, group: &str, image: &str, logs: &Utf8Path) -> R
         .or_failure(FailureKind::Environment, || format!("cannot read {path}"))?;
     for batch in batches(events(&text)) {
         let body = json!({"logGroupName": group, "logStreamName": stream, "logEvents": batch});
-        client
+        let answer = client
             .call("PutLogEvents", &body)
             .await
             .map_err(|error| error.into_failure(&doing))?;
+        // What is too old or too new is dropped with a good answer.
+        let rejected = &answer["rejectedLogEventsInfo"];
+        if !rejected.is_null() {
+            return Err(Failure::environment(format!(
+                "cannot {doing}: events were rejected: {rejected}"
+            )));
+        }
     }
     Ok(())
 }

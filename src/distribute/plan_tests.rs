@@ -129,3 +129,52 @@ fn a_versioned_folder_is_the_images_own() {
     );
     assert_eq!(folder.files, ["web.raw"]);
 }
+
+#[test]
+fn a_dry_run_shows_every_call() {
+    let plan = plan(
+        "distributions:\n- region: eu-west-1\n  amiDistributionConfiguration: {kmsKeyId: alias/images}\n  \
+         launchTemplateConfigurations: [{launchTemplateId: lt-0123456789abcdef0}]\n  \
+         fastLaunchConfigurations: [{enabled: true, maxParallelLaunches: 6}]\n- region: us-east-1\n\
+         local: {destinations: [{name: store, s3: {bucket: images, prefix: p, formats: [raw]}}]}\n",
+    )
+    .unwrap();
+    let calls = crate::distribute::calls::of_plan(&plan, &source("/image".into()));
+    let names: Vec<String> = calls
+        .iter()
+        .map(|call| format!("{} {} {}", call.destination, call.service, call.action))
+        .collect();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    store s3 PutObject
+    store s3 PutObject
+    store s3 PutObject
+    eu-west-1 ebs StartSnapshot
+    eu-west-1 ebs PutSnapshotBlock
+    eu-west-1 ebs CompleteSnapshot
+    eu-west-1 ec2 DescribeSnapshots
+    eu-west-1 ec2 RegisterImage
+    eu-west-1 ec2 DescribeImages
+    eu-west-1 ec2 EnableFastLaunch
+    eu-west-1 ec2 CreateLaunchTemplateVersion
+    eu-west-1 ec2 ModifyLaunchTemplate
+    us-east-1 ec2 CopyImage
+    us-east-1 ec2 DescribeImages
+    ");
+    let start = &calls[3].parameters;
+    assert!(start.contains(&("KmsKeyArn".into(), "alias/images".into())));
+    assert!(start.contains(&("VolumeSize".into(), "2".into())));
+    assert_eq!(calls[0].parameters[1].1, "p/web-server/1.2.3/4/web.raw");
+}
+
+#[test]
+fn a_key_of_another_region_is_refused() {
+    let failure = plan(
+        "distributions:\n- region: eu-west-1\n  amiDistributionConfiguration:\n    \
+         kmsKeyId: arn:aws:kms:us-east-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000\n",
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(
+        failure,
+        @"kmsKeyId arn:aws:kms:us-east-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000 is not a key of the region eu-west-1"
+    );
+}

@@ -30,7 +30,7 @@ pub async fn verify(
     region: &str,
     aws: &SdkConfig,
 ) -> Result<Verified> {
-    let journal = Journal::open(journals, &source.manifest.run, region)?;
+    let journal = Journal::read(journals, &source.manifest.run, region)?;
     let snapshot = journal.snapshot.ok_or_else(|| {
         Failure::config(format!("{} has no snapshot in {region}", source.image()))
             .with_hint("`ovenbird distribute` makes one in the first region of its configuration")

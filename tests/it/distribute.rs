@@ -246,3 +246,106 @@ distributions:
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("block 3 of"), "{told}");
 }
+
+/// Logs and news of a pipeline, read back with the AWS CLI.
+#[test]
+fn logs_and_news_arrive() {
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use ovenbird::distribute::notices::Notices;
+
+    let setup = setup::empty();
+    let moto = Moto::start();
+    let logs = setup.path().join("logs");
+    std::fs::create_dir_all(logs.join("build")).unwrap();
+    // The service takes nothing that is older than a fortnight.
+    let now = jiff::Timestamp::now();
+    let events = format!(
+        "{}\n{}\n",
+        serde_json::json!({"time": now.to_string(), "type": "a"}),
+        serde_json::json!({"time": now.to_string(), "type": "b"}),
+    );
+    std::fs::write(logs.join("events.ndjson"), events).unwrap();
+    std::fs::write(logs.join("build/console.log"), "it boots").unwrap();
+    moto.aws(&["s3", "mb", "s3://logs"]);
+    let text = |arguments: &[&str]| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--output", "text"]);
+        moto.aws(&arguments).trim().to_owned()
+    };
+    let topic = text(&["sns", "create-topic", "--name", "images"]);
+    // The client takes the endpoint of this service from nowhere else.
+    let endpoint = moto.endpoint();
+    let sqs = |arguments: &[&str]| {
+        let mut whole = vec!["sqs", "--endpoint-url", &endpoint];
+        whole.extend(arguments);
+        text(&whole)
+    };
+    let queue = sqs(&["create-queue", "--queue-name", "news"]);
+    let arn = topic.replace(":sns:", ":sqs:").replace("images", "news");
+    text(&[
+        "sns",
+        "subscribe",
+        "--topic-arn",
+        &topic,
+        "--protocol",
+        "sqs",
+        "--notification-endpoint",
+        &arn,
+    ]);
+    let credentials =
+        Credentials::new("AKIAIOSFODNN7EXAMPLE", "not-a-real-key", None, None, "test");
+    let aws = aws_config::SdkConfig::builder()
+        .endpoint_url(moto.endpoint())
+        .region(aws_config::Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+    let notices = Notices {
+        logs: Some(("logs".into(), "/images/".into())),
+        group: Some("/aws/imagebuilder/web".into()),
+        topic: Some(topic),
+    };
+    let news = r#"{"name":"web","state":{"status":"AVAILABLE"}}"#;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let send = || runtime.block_on(notices.send_by(&aws, "web/1.2.3/4", &logs, Some(news)));
+    assert_eq!(send(), Vec::<String>::new());
+    let copy = setup.path().join("console.log");
+    moto.aws(&[
+        "s3",
+        "cp",
+        "s3://logs/images/web/1.2.3/4/build/console.log",
+        copy.as_str(),
+    ]);
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "it boots");
+    let messages = text(&[
+        "logs",
+        "get-log-events",
+        "--log-group-name",
+        "/aws/imagebuilder/web",
+        "--log-stream-name",
+        "1.2.3/4",
+        "--query",
+        "events[].[timestamp,message]",
+    ]);
+    let lines: Vec<&str> = messages.lines().collect();
+    assert_eq!(lines.len(), 2);
+    let first = format!("{}\t", now.as_millisecond());
+    assert!(lines[0].starts_with(&first), "{messages}");
+    let received = sqs(&[
+        "receive-message",
+        "--queue-url",
+        &queue,
+        "--query",
+        "Messages[0].Body",
+    ]);
+    let envelope: serde_json::Value = serde_json::from_str(&received).unwrap();
+    assert_eq!(envelope["Message"], news);
+    // A bucket that is gone is told, and the rest is done all the same; the stream that is there is gone on with.
+    moto.aws(&["s3", "rb", "--force", "s3://logs"]);
+    let problems = send();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("NoSuchBucket"), "{problems:?}");
+}
