@@ -7,6 +7,7 @@ pub mod aws;
 pub mod bake;
 pub mod catalog;
 pub mod cli;
+pub mod distribute;
 pub mod documents;
 pub mod error;
 pub mod events;

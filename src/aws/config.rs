@@ -26,3 +26,20 @@ pub async fn load() -> SdkConfig {
         .region(Region::from_static(REGION))
         .build()
 }
+
+/// The same with the credentials of a profile.
+pub async fn load_profile(profile: &str) -> SdkConfig {
+    let of_load = load().await;
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).profile_name(profile);
+    if let Some(http) = of_load.http_client() {
+        loader = loader.http_client(http);
+    }
+    let config = loader.load().await;
+    if config.region().is_some() {
+        return config;
+    }
+    config
+        .into_builder()
+        .region(Region::from_static(REGION))
+        .build()
+}

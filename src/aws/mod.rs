@@ -1,7 +1,14 @@
 //! What is asked of AWS, or of servers that speak as it does.
 
 mod config;
+pub mod ebs;
+pub mod ec2;
+pub mod json;
 pub mod object_proxy;
+pub mod query;
+pub mod s3;
+pub mod signed;
 pub mod stored_values;
+pub mod xml;
 
-pub use config::load;
+pub use config::{load, load_profile};

@@ -19,6 +19,7 @@ use super::recorder::{Ledger, Recorder};
 use super::run_folder::RunFolder;
 use super::sanitise;
 use super::test_stage::TestStage;
+use crate::distribute::Order;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Event, Events, StepKind};
 use crate::guest::ladder::Rung;
@@ -70,6 +71,8 @@ pub struct Options {
     pub reuse_tests: bool,
     /// Where to begin.
     pub from: Stage,
+    /// Where the finished image goes besides its folder.
+    pub distribution: Option<Order>,
 }
 
 /// The stages at which a bake can begin.
@@ -264,6 +267,13 @@ impl Bake<'_> {
                 Ok((folder, detail))
             })
             .await?;
+        if let Some(order) = &self.options.distribution {
+            // The image is finished and stays where it is, even if a destination fails.
+            let work = order.of_bake(&folder, &self.identity.arn, self.recorder.events());
+            self.recorder
+                .step(StepKind::Distribute, "to its destinations", work)
+                .await?;
+        }
         Ok(Finished { folder, manifest })
     }
 

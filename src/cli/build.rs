@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
+use super::distribute;
 use super::plan::Forecast;
 use super::prepare::{Prepared, RecipeArgs};
 use crate::bake::attend::{TRACE, attend};
@@ -51,6 +52,9 @@ pub struct How {
     /// Let the guest download packages from the mirrors themselves, not through the cache of this home
     #[arg(long)]
     no_package_cache: bool,
+    /// Distribute the finished image: a distribution configuration, as a file or the name of one that was applied
+    #[arg(long, value_name = "CONFIG")]
+    to: Option<String>,
     /// Show at the end where the time went
     #[arg(long)]
     timings: bool,
@@ -114,7 +118,11 @@ pub async fn execute(prepared: Prepared, args: &How, session: &Session) -> Resul
     if let Some(cache) = &cache {
         let walk = cache.walk(&plan, &provisions)?;
         if let Some((image, folder)) = cache.finished(&plan, &walk)? {
-            return unchanged(session, &image, &folder);
+            unchanged(session, &image, &folder);
+            return match &args.to {
+                Some(to) => distribute::at(to, &folder, session).await,
+                None => Ok(ExitCode::SUCCESS),
+            };
         }
         let forecast = Forecast::new(&plan, cache, &walk);
         session.printer.line(forecast.brief());
@@ -179,6 +187,11 @@ pub async fn bake_image(
         warm: args.warm == Warm::Auto && !args.release,
         reuse_tests: args.reuse_tests,
         from,
+        distribution: args
+            .to
+            .as_ref()
+            .map(|to| distribute::order(to, session))
+            .transpose()?,
         ..Options::default()
     };
     let baked = bake::bake(
@@ -205,7 +218,7 @@ pub async fn bake_image(
 }
 
 /// Nothing that goes into the image has changed since it was made: it is the result.
-fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) -> Result<ExitCode> {
+fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) {
     let printer = session.printer;
     printer.line(format!(
         "unchanged: {image} was made from exactly this\n  {folder}\n(--no-cache builds it again)"
@@ -215,7 +228,6 @@ fn unchanged(session: &Session, image: &str, folder: &camino::Utf8Path) -> Resul
         "image": image,
         "folder": folder,
     }));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The first Ctrl-C (or SIGTERM) cancels in order, the second ends the process at once; the kernel then ends QEMU.

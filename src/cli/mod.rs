@@ -9,7 +9,9 @@ pub mod convert;
 pub mod delete;
 pub mod dev;
 pub mod disk;
+pub mod distribute;
 pub mod doctor;
+pub mod ebs;
 pub mod gc;
 pub mod get;
 pub mod image;
@@ -108,6 +110,10 @@ enum Verb {
     Push(push::Args),
     /// Look into disks without mounting them, resize and check them
     Disk(disk::Args),
+    /// Bring a finished image to where it runs: folders and AMIs
+    Distribute(distribute::Args),
+    /// Compare snapshots with the disks that they were made of
+    Ebs(ebs::Args),
     /// Look at finished images and past builds
     Image(image::Args),
     /// Run pipelines, look at them, and switch their schedules on and off
@@ -193,6 +199,8 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Tag(args) => tag::run(&args, &open(home)?),
         Verb::Gc(args) => gc::run(&args, &open(home)?),
         Verb::Image(args) => image::run(args, &open(home)?).await,
+        Verb::Distribute(args) => distribute::run(args, &open(home)?).await,
+        Verb::Ebs(args) => ebs::run(args, &open(home)?).await,
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,
         Verb::Validate(args) => validate::run(&args, printer),

@@ -10,6 +10,7 @@ use crate::bake::cache::Cache;
 use crate::bake::provisions::Provisions;
 use crate::bake::recorder::Ledger;
 use crate::bake::{self, BakePlan, Identity, OnError, Options};
+use crate::distribute;
 use crate::error::Result;
 use crate::events::Events;
 use crate::machine::{Accelerator, Host};
@@ -30,6 +31,8 @@ pub struct Order {
     pub test_timeout: Duration,
     /// Whether the manifest has the packages.
     pub with_packages: bool,
+    /// Where the finished image goes besides its folder.
+    pub distribution: Option<distribute::Order>,
     /// When to stop.
     pub cancel: CancellationToken,
     /// Who is told of what happens.
@@ -85,6 +88,7 @@ impl Baker for LocalBaker {
             warm: true,
             test_timeout: Some(order.test_timeout),
             without_packages: !order.with_packages,
+            distribution: order.distribution,
             ..Options::default()
         };
         let baked = bake::bake(

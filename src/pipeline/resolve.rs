@@ -10,6 +10,7 @@ use crate::bake::record::{self, RecipeOrigin};
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{BakePlan, OnError};
 use crate::catalog::{self, BaseImage};
+use crate::distribute::notices::Notices;
 use crate::documents::infrastructure::Notification;
 use crate::documents::pipeline::StartCondition;
 use crate::documents::{Body, ImagePipeline, InfrastructureConfiguration, Kind};
@@ -132,6 +133,8 @@ pub struct Resolved {
     pub log_folder: Option<Utf8PathBuf>,
     /// Whom to tell.
     pub notifications: Vec<Notification>,
+    /// Where logs and news go in AWS.
+    pub notices: Notices,
     /// What the person should know.
     pub warnings: Vec<String>,
 }
@@ -222,9 +225,26 @@ pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<R
         infrastructure: infrastructure_record,
         distribution,
         notifications: configuration.local.notifications.clone(),
+        notices: notices(pipeline, configuration),
         machine,
         warnings,
     })
+}
+
+/// What pipeline and infrastructure name of AWS. CloudWatch gets the logs of pipelines that name a group, not of all as in the
+/// service: this machine may have nothing to do with AWS.
+fn notices(pipeline: &Pipeline, configuration: &InfrastructureConfiguration) -> Notices {
+    let logs = configuration.logging.as_ref();
+    let logs = logs.and_then(|logging| logging.s3_logs.as_ref());
+    let logging = pipeline.document.logging_configuration.as_ref();
+    Notices {
+        logs: logs.and_then(|logs| {
+            let prefix = logs.s3_key_prefix.clone().unwrap_or_default();
+            Some((logs.s3_bucket_name.clone()?, prefix))
+        }),
+        group: logging.and_then(|logging| logging.image_log_group_name.clone()),
+        topic: configuration.sns_topic_arn.clone(),
+    }
 }
 
 /// `terminateInstanceOnFailure: false` leaves the guest to the person.

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::baker::{Baker, Order};
+use super::baker::{self, Baker};
 use super::inputs::Inputs;
 use super::log;
 use super::resolve::{self, Pipeline, Resolved};
 use crate::bake::attend::{TRACE, attend};
+use crate::distribute::Order;
 use crate::documents::infrastructure::NotifiedState;
 use crate::documents::pipeline::StartCondition;
 use crate::documents::version::BuildVersion;
@@ -223,7 +224,7 @@ impl<B: Baker> Runner<B> {
         let notes = image.logs.join("infrastructure.json");
         std::fs::write(&notes, resolved.machine_notes()?.to_string())
             .or_failure(FailureKind::Environment, || format!("cannot write {notes}"))?;
-        let order = Order {
+        let order = baker::Order {
             plan: resolved.plan.clone(),
             identity: attended.identity,
             accelerator: resolved.accelerator,
@@ -232,6 +233,11 @@ impl<B: Baker> Runner<B> {
                 60 * u64::from(pipeline.document.image_tests_configuration.timeout_minutes),
             ),
             with_packages: pipeline.document.enhanced_image_metadata_enabled,
+            distribution: resolved
+                .distribution
+                .as_ref()
+                .map(|record| Order::of_document(&record.read()?, &self.home))
+                .transpose()?,
             cancel: cancel.clone(),
             events: attended.events,
             ledger: attended.ledger,
@@ -258,7 +264,7 @@ impl<B: Baker> Runner<B> {
             Err(failure) if failure.kind() == FailureKind::Cancelled => return Vec::new(),
             Err(failure) => (NotifiedState::Failed, Some(failure.chain())),
         };
-        if resolved.notifications.is_empty() {
+        if resolved.notifications.is_empty() && resolved.notices.is_empty() {
             return Vec::new();
         }
         let facts = Facts {
@@ -298,11 +304,11 @@ impl<B: Baker> Runner<B> {
             arn: &image.arn,
             payload: &payload,
         };
-        notify(&resolved.notifications, news, self.pace)
-            .await
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let told = notify(&resolved.notifications, news, self.pace).await;
+        let mut problems: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let notices = &resolved.notices;
+        problems.extend(notices.send(&image.id(), &image.logs, Some(&payload)).await);
+        problems
     }
 
     fn log(&self, pipeline: &Pipeline, line: &str) {

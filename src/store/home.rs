@@ -72,6 +72,11 @@ impl Home {
         self.path.join("images")
     }
 
+    /// Journals of distributions.
+    pub fn distributions(&self) -> Utf8PathBuf {
+        self.path.join("distributions")
+    }
+
     /// Logs, laid out as the service names its streams: `<name>/<version>/<build>`.
     pub fn logs(&self) -> Utf8PathBuf {
         self.path.join("logs")

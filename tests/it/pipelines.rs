@@ -929,6 +929,11 @@ fn guest_a_pipeline_builds_an_image() {
         "docs/infrastructure.yml",
         &format!("{INFRASTRUCTURE}local:\n  memory: 1GiB\n  notifications:\n  - command: [sh, -c, 'cat > {told}']\n"),
     );
+    // What is distributed stays on this machine.
+    setup.file(
+        "docs/distribution.yml",
+        "kind: DistributionConfiguration\nname: here\nlocal: {destinations: [{name: shelf, folder: {path: shelf, layout: versioned}}]}\n",
+    );
     apply(&setup, "docs");
     // In the background: the answer is the image's ARN.
     let started = setup
@@ -979,9 +984,27 @@ fn guest_a_pipeline_builds_an_image() {
             .replace("semanticVersion: 1.0.0", "semanticVersion: 1.1.0"),
     );
     apply(&setup, "docs");
+    let shelf = setup.path().join("docs/shelf");
+    assert!(shelf.join("web-server/1.0.0/1/manifest.json").is_file());
+    // A distribution that fails leaves the image, and only the distribution is done again.
+    let away = setup.path().join("docs/away");
+    std::fs::rename(&shelf, &away).unwrap();
+    std::fs::write(&shelf, "a file").unwrap();
     setup
         .run(&["pipeline", "run", "nightly", "--wait"])
+        .expect(8)
+        .says("destination shelf");
+    std::fs::remove_file(&shelf).unwrap();
+    std::fs::rename(&away, &shelf).unwrap();
+    setup
+        .run(&["image", "retry", "web-server/1.0.0/2"])
         .expect(0);
+    assert!(shelf.join("web-server/1.0.0/2/manifest.json").is_file());
+    let shown = setup
+        .run(&["image", "show", "web-server/1.0.0/2", "--json"])
+        .expect(0);
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["image"]["state"], "AVAILABLE");
     assert!(
         made_of(&setup, "web-server/1.0.0/2").contains(&"component greeting/1.1.0/1".to_owned())
     );

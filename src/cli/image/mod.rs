@@ -68,6 +68,9 @@ enum Verb {
         /// NAME/VERSION/BUILD, an ARN or a run's id
         #[arg(required = true)]
         images: Vec<String>,
+        /// Remove as well what its distribution made in buckets and regions: objects, AMIs, snapshots
+        #[arg(long)]
+        remote: bool,
     },
 }
 
@@ -113,12 +116,18 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
             let image = exact(&store, &image)?;
             retry::run(store, session, &image, &how).await
         }
-        Verb::Rm { images } => {
+        Verb::Rm { images, remote } => {
             // Nothing is removed if one of them doesn't exist.
             let records = images
                 .iter()
                 .map(|image| exact(&store, image))
                 .collect::<Result<Vec<_>>>()?;
+            if remote {
+                let aws = crate::aws::load().await;
+                for image in &records {
+                    remove_remote(session, image, &aws).await?;
+                }
+            }
             records
                 .iter()
                 .try_for_each(|record| remove(&store, session, record))?;
@@ -198,6 +207,19 @@ fn remove(store: &Store, session: &Session, image: &ImageRecord) -> Result<()> {
     }
     store.forget_image(image)?;
     session.printer.line(format!("removed {}", image.id()));
+    Ok(())
+}
+
+/// Before the files and the record, so that it can be done again when it fails in the middle.
+async fn remove_remote(
+    session: &Session,
+    image: &ImageRecord,
+    aws: &aws_config::SdkConfig,
+) -> Result<()> {
+    let journals = session.home.distributions();
+    for place in crate::distribute::record::remove(&journals, &image.run, aws).await? {
+        session.printer.line(format!("removed {place}"));
+    }
     Ok(())
 }
 

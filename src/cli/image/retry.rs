@@ -13,13 +13,16 @@ use crate::bake::{Stage, run_folder};
 use crate::catalog;
 use crate::cli::Session;
 use crate::cli::build::{self, How};
+use crate::cli::distribute;
 use crate::cli::prepare::Prepared;
+use crate::distribute::{Source, record};
 use crate::documents::{Body, Document, Kind};
 use crate::error::{Failure, Result};
+use crate::output::Manifest;
 use crate::output::deliver::aside;
 use crate::store::{ImageInput, ImageRecord, ImageState, InputRole, Store};
 
-/// Goes on where a build ended. If its outputs were made and a test failed, they are tested again, and the image keeps its
+/// Goes on where a build ended. If only its distribution failed, that is finished. If its outputs were made and a test failed, they are tested again, and the image keeps its
 /// number. Else it is built again from the inputs on record, as the next build of its version: layers that the failed build
 /// left are used, so that the work goes on after the last component that succeeded.
 ///
@@ -37,6 +40,9 @@ pub async fn run(
             image.id(),
             image.state
         )));
+    }
+    if Manifest::read(&image.folder).is_ok_and(|manifest| manifest.run == image.run) {
+        return distribute_again(&store, session, image).await;
     }
     let store = Arc::new(store);
     let inputs = store.inputs_of(image)?;
@@ -97,6 +103,27 @@ pub async fn run(
         image.id()
     ));
     build::execute(prepared, how, session).await
+}
+
+/// Goes on with the distribution of an image that is finished but for it.
+async fn distribute_again(
+    store: &Store,
+    session: &Session,
+    image: &ImageRecord,
+) -> Result<ExitCode> {
+    let source = Source::read(&image.folder)?;
+    let record = record::read(&session.home.distributions(), &image.run).map_err(|_| {
+        Failure::config(format!("{} has no record of its distribution", image.id()))
+            .with_hint(format!("`ovenbird distribute {} --to CONFIG`", image.id()))
+    })?;
+    let image = store.take_up_image(image, ImageState::Distributing)?;
+    let aws = crate::aws::load().await;
+    let ended = distribute::carry_out(&record.plan, &source, &aws, session).await;
+    match &ended {
+        Ok(_) => store.set_state(&image, ImageState::Available, None)?,
+        Err(failure) => store.set_state(&image, ImageState::Failed, Some(&failure.chain()))?,
+    }
+    ended
 }
 
 /// Tests the outputs of an image again that its build set aside, and delivers them.

@@ -1,0 +1,261 @@
+//! A folder: everything that somebody on the other side of an air gap needs.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+
+use camino::Utf8Path;
+use nix::unistd::{Whence, lseek};
+use sha2::{Digest as _, Sha256};
+
+use super::plan::FolderPlan;
+use super::{Delivered, Source};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::output::deliver::Staging;
+use crate::output::{Manifest, OutputFormat};
+
+/// What is read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Copies the files, verifies them and puts them in their place.
+pub(super) fn deliver(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
+    place(plan, source).map_err(|failure| advise(failure, &plan.folder))
+}
+
+/// Says what to do about a folder that can't be written.
+fn advise(failure: Failure, folder: &Utf8Path) -> Failure {
+    use std::io::ErrorKind;
+    let kind = std::error::Error::source(&failure)
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    let hint = match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            format!(
+                "there is no room for the files in {folder}: make some, or name fewer `formats`"
+            )
+        }
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            format!("{folder} can't be written by this user: is it mounted read-only?")
+        }
+        Some(ErrorKind::NotADirectory) => format!("a part of {folder} is a file"),
+        _ => return failure,
+    };
+    failure.with_hint(hint)
+}
+
+fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
+    let run = &source.manifest.run;
+    // A folder of others' files gets these one by one; the manifest comes last and says that they are all there.
+    let target = if plan.own {
+        plan.folder.clone()
+    } else {
+        plan.folder.join(format!("{}-{run}", source.manifest.name))
+    };
+    if plan.own && Manifest::read(&target).is_ok_and(|there| there.run == *run) {
+        return Ok(delivered(plan, 0));
+    }
+    let staging = Staging::create(&target, run)?;
+    let mut bytes = 0;
+    let mut sums = String::new();
+    let mut manifest = source.manifest.clone();
+    manifest
+        .files
+        .retain(|file| plan.files.contains(&file.path));
+    for file in &manifest.files {
+        let (from, to) = (
+            source.folder.join(&file.path),
+            staging.folder().join(&file.path),
+        );
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent)
+                .or_failure(FailureKind::Output, || format!("cannot create {parent}"))?;
+        }
+        bytes += copy_sparse(&from, &to).or_failure(FailureKind::Output, || {
+            format!("cannot copy {from} to {to}")
+        })?;
+        let digest =
+            digest_of(&to).or_failure(FailureKind::Output, || format!("cannot read {to} back"))?;
+        if digest != file.sha256 {
+            return Err(Failure::new(
+                FailureKind::Output,
+                format!(
+                    "the copy of {from} has the SHA-256 {digest}, its manifest says {}",
+                    file.sha256
+                ),
+            ));
+        }
+        sums.push_str(&format!("{digest}  {}\n", file.path));
+    }
+    if plan.checksums {
+        write(&staging.folder().join("SHA256SUMS"), &sums)?;
+    }
+    let register = serde_json::to_string_pretty(&plan.register)
+        .or_failure(FailureKind::Internal, || {
+            "cannot encode the parameters".into()
+        })?;
+    write(
+        &staging.folder().join("register-image.json"),
+        &(register + "\n"),
+    )?;
+    if let Some(script) = script(&manifest) {
+        write(&staging.folder().join("register-image.sh"), &script)?;
+    }
+    manifest.write(staging.folder())?;
+    if plan.own {
+        staging.publish()?;
+    } else {
+        spread(staging.folder(), &plan.folder)?;
+    }
+    if let Some(link) = &plan.latest {
+        point(link, &target)?;
+    }
+    Ok(delivered(plan, bytes))
+}
+
+fn delivered(plan: &FolderPlan, bytes: u64) -> Delivered {
+    Delivered {
+        destination: plan.name.clone(),
+        places: vec![plan.folder.to_string()],
+        bytes,
+    }
+}
+
+fn write(path: &Utf8Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).or_failure(FailureKind::Output, || format!("cannot write {path}"))
+}
+
+/// Moves what was staged into a folder that has other files too; the manifest last.
+fn spread(staged: &Utf8Path, folder: &Utf8Path) -> Result<()> {
+    let cannot = || format!("cannot put the files into {folder}");
+    let mut entries = staged
+        .read_dir_utf8()
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .or_failure(FailureKind::Output, cannot)?;
+    entries.sort_by_key(|entry| entry.file_name() == Manifest::FILE);
+    for entry in entries {
+        let to = folder.join(entry.file_name());
+        if to.is_dir() {
+            std::fs::remove_dir_all(&to).or_failure(FailureKind::Output, cannot)?;
+        }
+        std::fs::rename(entry.path(), &to).or_failure(FailureKind::Output, cannot)?;
+    }
+    Ok(())
+}
+
+/// Lets a link point to a folder below its own, in one step.
+fn point(link: &Utf8Path, target: &Utf8Path) -> Result<()> {
+    let parent = link.parent().unwrap_or(Utf8Path::new("."));
+    let relative = target.strip_prefix(parent).unwrap_or(target);
+    let fresh = parent.join(".latest.new");
+    let cannot = || format!("cannot let {link} point to {target}");
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+    .and_then(|()| std::os::unix::fs::symlink(relative, &fresh))
+    .and_then(|()| std::fs::rename(&fresh, link))
+    .or_failure(FailureKind::Output, cannot)
+}
+
+/// Copies the data of a file and leaves its holes; gives the bytes written.
+fn copy_sparse(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<u64> {
+    let (input, output) = (File::open(from)?, File::create(to)?);
+    let length = input.metadata()?.len();
+    output.set_len(length)?;
+    let mut buffer = vec![0; CHUNK];
+    let (mut offset, mut written) = (0, 0);
+    while let Some((start, end)) = next_data(&input, offset, length)? {
+        offset = start;
+        while offset < end {
+            let most = usize::try_from(end - offset).map_or(CHUNK, |left| left.min(CHUNK));
+            let count = input.read_at(&mut buffer[..most], offset)?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            output.write_all_at(&buffer[..count], offset)?;
+            let count = u64::try_from(count).unwrap_or(0);
+            offset += count;
+            written += count;
+        }
+    }
+    output.sync_all()?;
+    Ok(written)
+}
+
+/// The next stretch of stored bytes at or behind an offset.
+fn next_data(file: &File, offset: u64, length: u64) -> std::io::Result<Option<(u64, u64)>> {
+    if offset >= length {
+        return Ok(None);
+    }
+    let signed = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
+    let start = match lseek(file, signed(offset), Whence::SeekData) {
+        Ok(start) => u64::try_from(start).unwrap_or(offset),
+        // Nothing but a hole up to the end.
+        Err(nix::errno::Errno::ENXIO) => return Ok(None),
+        // The filesystem knows of no holes.
+        Err(nix::errno::Errno::EINVAL) => return Ok(Some((offset, length))),
+        Err(error) => return Err(error.into()),
+    };
+    let end = lseek(file, signed(start), Whence::SeekHole)?;
+    Ok(Some((
+        start,
+        u64::try_from(end).unwrap_or(length).min(length),
+    )))
+}
+
+pub(super) fn digest_of(path: &Utf8Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(&buffer[..count]);
+    }
+}
+
+/// The calls of the AWS CLI that register the disk, for where Ovenbird is not.
+fn script(manifest: &Manifest) -> Option<String> {
+    let (file, format) = [
+        (OutputFormat::Vmdk, "VMDK"),
+        (OutputFormat::Raw, "RAW"),
+        (OutputFormat::Vhd, "VHD"),
+    ]
+    .into_iter()
+    .find_map(|(wanted, word)| {
+        let file = manifest.files.iter().find(|file| file.format == wanted)?;
+        Some((&file.path, word))
+    })?;
+    Some(format!(
+        r#"#!/bin/sh
+# Registers the disk beside this file as an AMI. Needs the AWS CLI, jq, a bucket in the region and the role `vmimport`.
+#
+#   sh register-image.sh BUCKET
+set -eu
+
+cd "$(dirname "$0")"
+bucket=${{1:?the bucket is missing}}
+sha256sum -c SHA256SUMS
+aws s3 cp '{file}' "s3://$bucket/{file}"
+task=$(aws ec2 import-snapshot --disk-container "Format={format},UserBucket={{S3Bucket=$bucket,S3Key={file}}}" \
+    --query ImportTaskId --output text)
+while :; do
+    set -- $(aws ec2 describe-import-snapshot-tasks --import-task-ids "$task" \
+        --query 'ImportSnapshotTasks[0].SnapshotTaskDetail.[Status,SnapshotId,StatusMessage]' --output text)
+    case $1 in
+    completed) break ;;
+    delet* | cancel*) echo "the import failed: $*" >&2; exit 1 ;;
+    esac
+    sleep 20
+done
+jq --arg snapshot "$2" '.BlockDeviceMappings[0].Ebs.SnapshotId = $snapshot' register-image.json > registered.json
+aws ec2 register-image --cli-input-json file://registered.json
+"#
+    ))
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

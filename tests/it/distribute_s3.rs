@@ -1,0 +1,289 @@
+//! Buckets: `s3s` over a folder, in this process, and moto.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+
+use crate::distribute::{command, image_of, json};
+use crate::moto::Moto;
+use crate::setup::{self, Setup, wait_for};
+
+/// Blocks of 512 KiB of a disk that has three parts, the last a short one.
+const LENGTH: u64 = 80;
+const BYTES: u64 = LENGTH * 512 * 1024;
+
+/// A real S3 server with a bucket `images`; counts parts and abortions.
+struct Bucket {
+    root: tempfile::TempDir,
+    port: u16,
+    parts: Arc<AtomicUsize>,
+    aborted: Arc<AtomicUsize>,
+    delay: Arc<AtomicUsize>,
+}
+
+impl Bucket {
+    fn start(secret: &'static str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("images")).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let bucket = Self {
+            port,
+            parts: Arc::default(),
+            aborted: Arc::default(),
+            delay: Arc::default(),
+            root,
+        };
+        let folder = bucket.root.path().to_owned();
+        let counters = (
+            Arc::clone(&bucket.parts),
+            Arc::clone(&bucket.aborted),
+            Arc::clone(&bucket.delay),
+        );
+        std::thread::spawn(move || serve(listener, &folder, secret, counters));
+        bucket
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join("images").join(name)
+    }
+}
+
+type Counters = (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+fn serve(
+    listener: std::net::TcpListener,
+    folder: &std::path::Path,
+    secret: &str,
+    (parts, aborted, delay): Counters,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async move {
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
+        builder.set_auth(SimpleAuth::from_single("AKIAIOSFODNN7EXAMPLE", secret));
+        let service = builder.build();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = service.clone();
+            let (parts, aborted, delay) = (parts.clone(), aborted.clone(), delay.clone());
+            let counted = hyper::service::service_fn(
+                move |request: hyper::Request<hyper::body::Incoming>| {
+                    let query = request.uri().query().unwrap_or_default();
+                    let part = query.contains("partNumber=");
+                    if part {
+                        parts.fetch_add(1, Ordering::SeqCst);
+                    }
+                    // The first part is quick: there is always one that needs not be sent again.
+                    let pause = match part && !query.contains("partNumber=1&") {
+                        true => delay.load(Ordering::SeqCst),
+                        false => 0,
+                    };
+                    if request.method() == hyper::Method::DELETE && query.contains("uploadId=") {
+                        aborted.fetch_add(1, Ordering::SeqCst);
+                    }
+                    let service = service.clone();
+                    async move {
+                        tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap()))
+                            .await;
+                        Service::call(&service, request).await
+                    }
+                },
+            );
+            tokio::spawn(async move {
+                // A client that hangs up is not the server's trouble.
+                let _ = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), counted)
+                    .await;
+            });
+        }
+    });
+}
+
+fn prepare(setup: &Setup, checksums: &str) {
+    image_of(
+        &setup.path().join("image"),
+        1,
+        LENGTH,
+        &[
+            (0, "begin".into()),
+            (40, "middle".into()),
+            (79, "end".into()),
+        ],
+    );
+    configure(setup, checksums);
+}
+
+fn configure(setup: &Setup, checksums: &str) {
+    let text = format!(
+        "kind: DistributionConfiguration\nname: here\nlocal:\n  destinations:\n  - name: store\n    s3: {{bucket: images, prefix: builds, checksums: {checksums}}}\n"
+    );
+    std::fs::write(setup.path().join("to.yaml"), text).unwrap();
+}
+
+const GO: [&str; 4] = ["distribute", "image", "--to", "to.yaml"];
+
+#[test]
+fn files_go_to_a_real_server_with_each_kind_of_checksum() {
+    let setup = setup::empty();
+    prepare(&setup, "sha256");
+    let wanted = std::fs::read(setup.path().join("image/web.raw")).unwrap();
+    for checksums in ["sha256", "crc32c", "md5", "none"] {
+        let bucket = Bucket::start("not-a-real-key");
+        configure(&setup, checksums);
+        let done = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
+        assert_eq!(done[0]["bytes"], BYTES, "{checksums}");
+        assert_eq!(done[0]["places"][0], "s3://images/builds/web/1.2.3/1/");
+        assert!(std::fs::read(bucket.file("builds/web/1.2.3/1/web.raw")).unwrap() == wanted);
+        assert!(bucket.file("builds/web/1.2.3/1/manifest.json").is_file());
+        let sums = std::fs::read_to_string(bucket.file("builds/web/1.2.3/1/SHA256SUMS")).unwrap();
+        assert!(sums.ends_with("  web.raw\n"));
+        assert_eq!(bucket.parts.load(Ordering::SeqCst), 3);
+        // What is there is not sent again.
+        let again = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
+        assert_eq!(again[0]["bytes"], 0, "{checksums}");
+    }
+}
+
+#[test]
+fn a_killed_upload_goes_on_and_a_cancelled_one_is_aborted() {
+    let setup = setup::empty();
+    prepare(&setup, "sha256");
+    let bucket = Bucket::start("not-a-real-key");
+    let journal = || {
+        let folder = setup.home().join("distributions/run-1");
+        std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("s3-"))
+            .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
+            .collect::<String>()
+    };
+    bucket.delay.store(60_000, Ordering::SeqCst);
+    let start = || {
+        command(&setup, &bucket.endpoint(), &GO)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let arrived = |count: usize| {
+        wait_for("parts", Duration::from_secs(60), || {
+            (bucket.parts.load(Ordering::SeqCst) == count).then_some(())
+        });
+    };
+    let mut child = start();
+    arrived(3);
+    wait_for("the first part", Duration::from_secs(60), || {
+        journal().contains("\"part\"").then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = start();
+    arrived(5);
+    assert_eq!(
+        journal().matches("\"upload\"").count(),
+        1,
+        "the upload is taken up, and its first part is not sent again"
+    );
+    // Ctrl-C gives the parts back.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(bucket.aborted.load(Ordering::SeqCst), 1);
+    bucket.delay.store(0, Ordering::SeqCst);
+    let done = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
+    assert_eq!(
+        done[0]["bytes"], BYTES,
+        "after an abortion all of it is sent"
+    );
+}
+
+#[test]
+fn objects_are_there_for_the_aws_cli_and_can_be_removed() {
+    let setup = setup::empty();
+    let moto = Moto::start();
+    moto.aws(&["s3", "mb", "s3://images"]);
+    prepare(&setup, "sha256");
+    let run = |arguments: &[&str]| {
+        command(&setup, &moto.endpoint(), arguments)
+            .output()
+            .unwrap()
+    };
+    json(&run(&GO));
+    let copy = setup.path().join("copy.raw");
+    moto.aws(&[
+        "s3",
+        "cp",
+        "s3://images/builds/web/1.2.3/1/web.raw",
+        copy.as_str(),
+    ]);
+    assert!(
+        std::fs::read(copy).unwrap() == std::fs::read(setup.path().join("image/web.raw")).unwrap()
+    );
+    let removed = json(&run(&["distribute", "image", "--remove"]));
+    assert_eq!(removed.as_array().unwrap().len(), 3);
+    assert_eq!(moto.aws(&["s3", "ls", "--recursive", "s3://images"]), "");
+}
+
+/// A destination that fails does not hold the others back, and each is told of.
+#[test]
+fn what_fails_is_told_and_the_rest_is_done() {
+    let setup = setup::empty();
+    let moto = Moto::start();
+    prepare(&setup, "sha256");
+    let text = "kind: DistributionConfiguration\nname: here\nlocal:\n  destinations:\n  - name: missing\n    s3: {bucket: images}\n  - name: system\n    folder: {path: /sys/kernel/out}\n  - name: near\n    folder: {path: out, layout: versioned}\n";
+    std::fs::write(setup.path().join("to.yaml"), text).unwrap();
+    let output = command(&setup, &moto.endpoint(), &GO).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(setup.path().join("out/web/1.2.3/1/web.raw").is_file());
+    let mut values = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    let rows: serde_json::Value = values.next().unwrap().unwrap();
+    let told = |index: usize| {
+        format!(
+            "{}\nhint: {}",
+            rows[index]["reason"].as_str().unwrap(),
+            rows[index]["hint"].as_str().unwrap()
+        )
+    };
+    insta::assert_snapshot!("missing_bucket", told(0));
+    // As root it is an operation that is not permitted, else the permission is denied.
+    assert!(
+        told(1).contains("can't be written by this user"),
+        "{}",
+        told(1)
+    );
+    assert_eq!(rows[2]["state"], "delivered");
+
+    let bucket = Bucket::start("another-key");
+    configure(&setup, "sha256");
+    let output = command(&setup, &bucket.endpoint(), &GO).output().unwrap();
+    let mut values = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    let rows: serde_json::Value = values.next().unwrap().unwrap();
+    insta::assert_snapshot!(
+        "wrong_credentials",
+        format!(
+            "{}\nhint: {}",
+            rows[0]["reason"].as_str().unwrap(),
+            rows[0]["hint"].as_str().unwrap()
+        )
+    );
+}
