@@ -23,5 +23,6 @@ pub mod packages;
 pub mod pipeline;
 pub mod registry;
 pub mod schedule;
+pub mod signing;
 pub mod store;
 pub mod timings;

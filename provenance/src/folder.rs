@@ -96,6 +96,20 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// The file that it is about.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Changed { path, .. }
+            | Self::Missing { path }
+            | Self::Unnamed { path }
+            | Self::NotAFile { path }
+            | Self::NoDigest { path }
+            | Self::Twice { path } => path,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Quoted, for a name can hold anything, line breaks and escapes too.

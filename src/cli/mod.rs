@@ -15,6 +15,7 @@ pub mod ebs;
 pub mod gc;
 pub mod get;
 pub mod image;
+pub mod keys;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
@@ -26,10 +27,12 @@ pub mod push;
 pub mod scheduler;
 pub mod schema;
 pub mod show;
+pub mod sign;
 pub mod ssh;
 pub mod tag;
 pub mod target;
 pub mod validate;
+pub mod verify;
 pub mod yaml;
 
 use std::process::ExitCode;
@@ -112,6 +115,12 @@ enum Verb {
     Disk(disk::Args),
     /// Bring a finished image to where it runs: folders and AMIs
     Distribute(distribute::Args),
+    /// Make keys that sign images
+    Keys(keys::Args),
+    /// Sign a finished image: its provenance, with every file and disk
+    Sign(sign::Args),
+    /// Check that an image is what was signed, without network or store
+    Verify(verify::Args),
     /// Compare snapshots with the disks that they were made of
     Ebs(ebs::Args),
     /// Look at finished images and past builds
@@ -200,6 +209,9 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Gc(args) => gc::run(&args, &open(home)?),
         Verb::Image(args) => image::run(args, &open(home)?).await,
         Verb::Distribute(args) => distribute::run(args, &open(home)?).await,
+        Verb::Keys(args) => keys::run(args, &open(home)?),
+        Verb::Sign(args) => sign::run(args, &open(home)?).await,
+        Verb::Verify(args) => verify::run(args, &open(home)?).await,
         Verb::Ebs(args) => ebs::run(args, &open(home)?).await,
         Verb::Ssh(args) => ssh::run(&args, &open(home)?),
         Verb::Logs(args) => logs::run(args, &open(home)?).await,

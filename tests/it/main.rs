@@ -16,6 +16,7 @@ mod outside;
 mod pipelines;
 mod registry;
 mod setup;
+mod signing;
 mod store;
 mod store_crashes;
 mod torture;

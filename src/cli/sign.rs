@@ -1,0 +1,49 @@
+//! `ovenbird sign IMAGE|FOLDER --key KEY`
+
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use serde_json::json;
+
+use super::Session;
+use super::distribute::source;
+use crate::error::{FailureContext as _, FailureKind, Result};
+use crate::signing;
+
+/// Arguments of `sign`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// NAME[/VERSION[/BUILD]], an ARN, or a folder with a finished image
+    image: String,
+    /// The private key's file, or command:COMMAND for a shell command that gets the message on its standard input and prints
+    /// the signature in base64
+    #[arg(long)]
+    key: String,
+    /// The public key of a command
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<Utf8PathBuf>,
+    /// A file with the key's passphrase; else OVENBIRD_KEY_PASSPHRASE counts
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<Utf8PathBuf>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// What [`signing::sign`] and [`signing::signer`] say.
+pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+    let passphrase = signing::passphrase(args.passphrase_file.as_deref())?;
+    let folder = source(&args.image, session)?.folder;
+    let target = folder.clone();
+    let id = tokio::task::spawn_blocking(move || {
+        let signer = signing::signer(&args.key, args.public_key.as_deref(), passphrase.as_deref())?;
+        signing::sign(&target, &*signer)
+    })
+    .await
+    .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+    session
+        .printer
+        .value(&json!({ "folder": folder, "key": id }));
+    session.printer.line(format!("{folder} is signed by {id}"));
+    Ok(ExitCode::SUCCESS)
+}

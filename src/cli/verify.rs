@@ -1,0 +1,76 @@
+//! `ovenbird verify IMAGE|FOLDER|FILE --key FILE`
+
+use std::process::ExitCode;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_provenance::folder::FILE;
+
+use super::Session;
+use super::distribute::source;
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::signing::{self, Wanted};
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A folder with a finished image, a file in one, or an image of this home
+    image: String,
+    /// A public key that is trusted (may be given several times)
+    #[arg(long = "key", value_name = "FILE", required = true)]
+    keys: Vec<Utf8PathBuf>,
+    /// The image that it must be
+    #[arg(long = "is", value_name = "NAME/VERSION/BUILD")]
+    wanted: Option<String>,
+}
+
+/// Runs the verb. Needs neither a home nor a network for folders and files.
+///
+/// # Errors
+/// [`FailureKind::Output`] if the image is not what a trusted key signed.
+pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+    let keys: Vec<_> = args
+        .keys
+        .iter()
+        .map(|file| signing::public_key(file))
+        .collect::<Result<_>>()?;
+    let (folder, only) = place(&args.image, session)?;
+    let wanted = Wanted {
+        image: args.wanted,
+        only,
+    };
+    let checked = tokio::task::spawn_blocking(move || signing::check(&folder, &keys, &wanted))
+        .await
+        .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+    session.printer.value(&checked);
+    session.printer.line(format!(
+        "{} is as {} signed it: {} files, {} disks read",
+        checked.image,
+        checked.signers.join(" and "),
+        checked.files.len(),
+        checked.disks.len()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder with the provenance, and the file in it that is asked for.
+fn place(image: &str, session: &Session) -> Result<(Utf8PathBuf, Option<String>)> {
+    let path = Utf8Path::new(image);
+    if path.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    if !path.is_file() {
+        return Ok((source(image, session)?.folder, None));
+    }
+    let path = path
+        .canonicalize_utf8()
+        .or_failure(FailureKind::Config, || format!("cannot find {path}"))?;
+    let folder = path
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.join(FILE).is_file())
+        .ok_or_else(|| {
+            Failure::config(format!("there is no {FILE} beside {path}, nor above it"))
+        })?;
+    let inside = path.strip_prefix(folder).unwrap_or(&path);
+    Ok((folder.to_owned(), Some(inside.to_string())))
+}

@@ -1,0 +1,133 @@
+//! Keys as files: PKCS#8 and SPKI in PEM, as OpenSSL and cosign (public keys) have them.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_provenance::dsse::Signer;
+use ovenbird_provenance::external::CommandSigner;
+use ovenbird_provenance::key::{Algorithm, KeyError, PrivateKey, PublicKey};
+
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+
+/// The environment variable with the passphrase.
+pub const PASSPHRASE: &str = "OVENBIRD_KEY_PASSPHRASE";
+
+/// Before a command that signs, where a key's file is expected.
+const COMMAND: &str = "command:";
+
+/// The passphrase: from a file, else from the environment.
+///
+/// # Errors
+/// [`FailureKind::Config`] if the file can't be read.
+pub fn passphrase(file: Option<&Utf8Path>) -> Result<Option<String>> {
+    match file {
+        None => Ok(std::env::var(PASSPHRASE)
+            .ok()
+            .filter(|text| !text.is_empty())),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).or_failure(FailureKind::Config, || {
+                format!("cannot read the passphrase from {file}")
+            })?;
+            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+    }
+}
+
+/// Makes a key pair: the private key at `path`, readable by its owner alone, the public one beside it with `.pub`.
+///
+/// # Errors
+/// [`FailureKind::Output`] if one of the files exists already or can't be written.
+pub fn generate(
+    path: &Utf8Path,
+    algorithm: Algorithm,
+    passphrase: Option<&str>,
+) -> Result<(PublicKey, Utf8PathBuf)> {
+    let key = PrivateKey::generate(algorithm);
+    let encode = || "cannot encode the key".to_owned();
+    let pem = key
+        .to_pem(passphrase.map(str::as_bytes))
+        .or_failure(FailureKind::Internal, encode)?;
+    let public = key.public();
+    let public_pem = public.to_pem().or_failure(FailureKind::Internal, encode)?;
+    let beside = Utf8PathBuf::from(format!("{path}.pub"));
+    if beside.exists() {
+        return Err(exists(&beside));
+    }
+    write_new(path, pem.as_bytes(), 0o600)?;
+    write_new(&beside, public_pem.as_bytes(), 0o644)?;
+    Ok((public, beside))
+}
+
+fn exists(path: &Utf8Path) -> Failure {
+    Failure::new(FailureKind::Output, format!("{path} exists already"))
+        .with_hint("a key that is lost cannot be made again: choose another name")
+}
+
+fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(exists(path)),
+        opened => opened
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.sync_all()
+            })
+            .or_failure(FailureKind::Output, || format!("cannot write {path}")),
+    }
+}
+
+fn read(path: &Utf8Path) -> Result<String> {
+    std::fs::read_to_string(path).or_failure(FailureKind::Config, || {
+        format!("cannot read the key {path}")
+    })
+}
+
+/// Reads a public key.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it is none.
+pub fn public_key(path: &Utf8Path) -> Result<PublicKey> {
+    PublicKey::from_pem(&read(path)?)
+        .or_failure(FailureKind::Config, || format!("{path} is no public key"))
+}
+
+/// Reads a private key.
+///
+/// # Errors
+/// [`FailureKind::Config`] if it is none, or its passphrase is missing or wrong.
+pub fn private_key(path: &Utf8Path, passphrase: Option<&str>) -> Result<PrivateKey> {
+    PrivateKey::from_pem(&read(path)?, passphrase.map(str::as_bytes)).map_err(|error| {
+        let hint = matches!(error, KeyError::PassphraseNeeded)
+            .then(|| format!("give it by {PASSPHRASE} or --passphrase-file"));
+        let failure = Failure::config(format!("cannot use the key {path}")).caused_by(error);
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
+}
+
+/// What signs: a key's file, or `command:` with a shell command that gets the message and prints the signature in base64,
+/// for keys in a token; its public key has to be given.
+///
+/// # Errors
+/// [`FailureKind::Config`] if the key can't be used.
+pub fn signer(
+    key: &str,
+    public: Option<&Utf8Path>,
+    passphrase: Option<&str>,
+) -> Result<Box<dyn Signer>> {
+    match (key.strip_prefix(COMMAND), public) {
+        (Some(command), Some(public)) => {
+            Ok(Box::new(CommandSigner::new(command, public_key(public)?)))
+        }
+        (Some(_), None) => Err(Failure::config("a command that signs needs its public key")
+            .with_hint("give it by --public-key FILE")),
+        (None, _) => Ok(Box::new(private_key(Utf8Path::new(key), passphrase)?)),
+    }
+}
