@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Session;
 use crate::distribute::calls::{self, Shown};
@@ -218,6 +218,21 @@ pub(super) fn source(image: &str, session: &Session) -> Result<Source> {
         return Source::read(Utf8Path::new(image));
     }
     Source::read(&Store::open(&session.home)?.find_image(image)?.folder)
+}
+
+/// The folder of a finished image: a folder itself needs no home.
+///
+/// # Errors
+/// [`crate::error::FailureKind::Config`] if there is no such image.
+pub(super) fn image_folder(
+    image: &str,
+    session: impl FnOnce() -> Result<Session>,
+) -> Result<Utf8PathBuf> {
+    let folder = Utf8Path::new(image);
+    if folder.join(crate::output::Manifest::FILE).is_file() {
+        return Ok(folder.to_owned());
+    }
+    Ok(Store::open(&session()?.home)?.find_image(image)?.folder)
 }
 
 fn configuration(wanted: &str, session: &Session) -> Result<Document> {

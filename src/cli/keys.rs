@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use ovenbird_provenance::key::{Algorithm, PublicKey};
 use serde_json::json;
 
-use super::Session;
+use super::printer::Printer;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::signing;
 
@@ -59,7 +59,7 @@ impl From<Kind> for Algorithm {
 ///
 /// # Errors
 /// What [`signing::generate`] and [`signing::public_key`] say.
-pub fn run(args: Args, session: &Session) -> Result<ExitCode> {
+pub fn run(args: Args, printer: Printer) -> Result<ExitCode> {
     match args.verb {
         Verb::Generate {
             file,
@@ -69,24 +69,24 @@ pub fn run(args: Args, session: &Session) -> Result<ExitCode> {
             let passphrase = signing::passphrase(passphrase_file.as_deref())?;
             let (public, beside) =
                 signing::generate(&file, algorithm.into(), passphrase.as_deref())?;
-            tell(session, &public, &format!("{file} and {beside}"))?;
+            tell(printer, &public, &format!("{file} and {beside}"))?;
             if passphrase.is_none() {
-                session.printer.line(format!(
+                printer.line(format!(
                     "{file} is not encrypted: whoever reads it can sign; {} gives a passphrase",
                     signing::PASSPHRASE
                 ));
             }
         }
-        Verb::Show { file } => tell(session, &signing::public_key(&file)?, file.as_str())?,
+        Verb::Show { file } => tell(printer, &signing::public_key(&file)?, file.as_str())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(session: &Session, key: &PublicKey, place: &str) -> Result<()> {
+fn tell(printer: Printer, key: &PublicKey, place: &str) -> Result<()> {
     let id = key
         .id()
         .or_failure(FailureKind::Internal, || "a key without an id".into())?;
-    session.printer.value(&json!({ "id": id, "files": place }));
-    session.printer.line(format!("{id}  {place}"));
+    printer.value(&json!({ "id": id, "files": place }));
+    printer.line(format!("{id}  {place}"));
     Ok(())
 }

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use serde_json::json;
 
 use super::Session;
-use super::distribute::source;
+use super::printer::Printer;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::signing;
 
@@ -31,9 +31,13 @@ pub struct Args {
 ///
 /// # Errors
 /// What [`signing::sign`] and [`signing::signer`] say.
-pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+pub async fn run(
+    args: Args,
+    printer: Printer,
+    session: impl FnOnce() -> Result<Session>,
+) -> Result<ExitCode> {
     let passphrase = signing::passphrase(args.passphrase_file.as_deref())?;
-    let folder = source(&args.image, session)?.folder;
+    let folder = super::distribute::image_folder(&args.image, session)?;
     let target = folder.clone();
     let id = tokio::task::spawn_blocking(move || {
         let signer = signing::signer(&args.key, args.public_key.as_deref(), passphrase.as_deref())?;
@@ -41,9 +45,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     })
     .await
     .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
-    session
-        .printer
-        .value(&json!({ "folder": folder, "key": id }));
-    session.printer.line(format!("{folder} is signed by {id}"));
+    printer.value(&json!({ "folder": folder, "key": id }));
+    printer.line(format!("{folder} is signed by {id}"));
     Ok(ExitCode::SUCCESS)
 }

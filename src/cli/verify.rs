@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_provenance::folder::FILE;
 
 use super::Session;
-use super::distribute::source;
+use super::printer::Printer;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::signing::{self, Wanted};
 
@@ -27,7 +27,11 @@ pub struct Args {
 ///
 /// # Errors
 /// [`FailureKind::Output`] if the image is not what a trusted key signed.
-pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+pub async fn run(
+    args: Args,
+    printer: Printer,
+    session: impl FnOnce() -> Result<Session>,
+) -> Result<ExitCode> {
     let keys: Vec<_> = args
         .keys
         .iter()
@@ -41,8 +45,8 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
     let checked = tokio::task::spawn_blocking(move || signing::check(&folder, &keys, &wanted))
         .await
         .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
-    session.printer.value(&checked);
-    session.printer.line(format!(
+    printer.value(&checked);
+    printer.line(format!(
         "{} is as {} signed it: {} files, {} disks read",
         checked.image,
         checked.signers.join(" and "),
@@ -53,13 +57,16 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
 }
 
 /// The folder with the provenance, and the file in it that is asked for.
-fn place(image: &str, session: &Session) -> Result<(Utf8PathBuf, Option<String>)> {
+fn place(
+    image: &str,
+    session: impl FnOnce() -> Result<Session>,
+) -> Result<(Utf8PathBuf, Option<String>)> {
     let path = Utf8Path::new(image);
     if path.is_dir() {
         return Ok((path.to_owned(), None));
     }
     if !path.is_file() {
-        return Ok((source(image, session)?.folder, None));
+        return Ok((super::distribute::image_folder(image, session)?, None));
     }
     let path = path
         .canonicalize_utf8()
