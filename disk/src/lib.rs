@@ -1,7 +1,7 @@
 //! Disk images, partition tables and filesystems, read and written without mounting anything.
 //!
 //! The crate knows nothing of terminals, networks, hypervisors or clouds. Everything starts at [`open`], which probes
-//! a file's format and gives a [`DiskReader`]; [`convert`] writes any reader out in another format; [`fs`] looks into
+//! a file's format and gives a [`DiskReader`]; [`convert()`] writes any reader out in another format; [`fs`] looks into
 //! the partitions; [`oci`] turns the root filesystem into a container image.
 
 // Offsets and lengths move between `u64` (file formats) and `usize` (memory) everywhere; only on 64-bit targets can

@@ -23,7 +23,7 @@ impl Ec2 {
     /// The client of a region; nothing is asked yet.
     ///
     /// # Errors
-    /// As [`SignedClient::new`].
+    /// As [`SignedClient::new`](super::signed::SignedClient::new).
     pub fn new(config: &SdkConfig, region: &str) -> Result<Self> {
         Ok(Self {
             query: Query::new(config, "ec2", "2016-11-15", region)?,

@@ -3,7 +3,7 @@
 //! The shelf is the folder `<home>/bases/<name>/<version>/`: a disk and a typed record, [`record::Record`]. Images come
 //! onto it by [`pull`](fn@pull::pull) (a distribution's public cloud image), [`bootstrap::build`] (from the package mirror of
 //! this machine) or [`import`](fn@import::import) (any local disk), and always by one rename, after their digest was
-//! checked. [`resolve`] turns what a recipe says into a disk whose digest holds *now*.
+//! checked. [`resolve()`] turns what a recipe says into a disk whose digest holds *now*.
 //!
 //! Nothing here knows of a terminal: long work reports to a [`progress::Progress`].
 

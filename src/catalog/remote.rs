@@ -11,7 +11,7 @@ use crate::documents::ParentImage;
 /// Where fetched disks lie below the home: `cache/parents/<sha256>/<file name>`.
 const FOLDER: &str = "cache/parents";
 
-/// What [`resolve`](super::resolve) shall resolve for a parent image: a disk at an address is fetched first.
+/// What [`resolve`](super::resolve()) shall resolve for a parent image: a disk at an address is fetched first.
 ///
 /// # Errors
 /// [`CatalogError::BadReference`] for what only EC2 has, and those of [`fetch`].
@@ -39,10 +39,10 @@ pub async fn reference(
     }
 }
 
-/// [`reference`] for callers that cannot wait: the runtime of the fetch is a thread of its own.
+/// [`reference()`] for callers that cannot wait: the runtime of the fetch is a thread of its own.
 ///
 /// # Errors
-/// Those of [`reference`].
+/// Those of [`reference()`].
 pub fn reference_blocking(home: &Utf8Path, parent: &ParentImage) -> Result<String> {
     std::thread::scope(|scope| {
         let fetching = scope.spawn(|| {
@@ -60,7 +60,7 @@ pub fn reference_blocking(home: &Utf8Path, parent: &ParentImage) -> Result<Strin
 }
 
 /// Gives the file of an address. It is fetched if none with the digest is there; whether one that is there still has it is
-/// checked by [`resolve`](super::resolve), as for every disk. An interrupted download goes on where it stopped.
+/// checked by [`resolve`](super::resolve()), as for every disk. An interrupted download goes on where it stopped.
 ///
 /// # Errors
 /// [`CatalogError::DigestMismatch`], [`CatalogError::BadReference`] for a digest that is none, or what went wrong on the

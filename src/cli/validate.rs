@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// [`FailureKind::Config`] if a file can't be read or has an error; every problem of every file is shown.
+/// [`crate::error::FailureKind::Config`] if a file can't be read or has an error; every problem of every file is shown.
 pub fn run(args: &Args, printer: Printer) -> Result<ExitCode> {
     let parameters = args.parameters.iter().cloned().collect();
     check(&args.files, &parameters, printer)

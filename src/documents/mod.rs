@@ -1,8 +1,8 @@
 //! Resource documents: the service's own shapes, from YAML, JSON, CloudFormation templates, and folders of these.
 //!
-//! [`load`] reads files and gives [`Document`]s: a typed [`Body`], the canonical value that digests and records are made
+//! [`load()`] reads files and gives [`Document`]s: a typed [`Body`], the canonical value that digests and records are made
 //! of, and the references to other resources. What a document may hold stands in one table for each kind
-//! ([`Kind::shape`]), from which the JSON Schemas for editors are made too ([`schema`]).
+//! ([`Kind::shape`]), from which the JSON Schemas for editors are made too (`shape::schema`).
 
 pub mod arn;
 pub mod component;

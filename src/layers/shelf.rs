@@ -108,7 +108,7 @@ impl Shelf {
         }))
     }
 
-    /// Takes up what earlier processes left undone: see [`settle`].
+    /// Takes up what earlier processes left undone.
     pub fn settle(&self) {
         let entries = self.root.read_dir_utf8().into_iter().flatten().flatten();
         for folder in entries.map(|entry| entry.into_path()) {

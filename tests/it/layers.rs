@@ -249,7 +249,7 @@ fn guest_a_full_disk_is_told_and_costs_only_what_was_begun() {
         "second.yml",
         &component(
             "second",
-            &["dd if=/dev/urandom of=/root/big bs=1M count=300 status=none; sync"],
+            &["dd if=/dev/urandom of=/root/big bs=1M count=400 status=none; sync"],
         ),
     );
     setup.file(

@@ -1,6 +1,6 @@
 //! Positioned YAML and JSON: the layer that every document of Ovenbird is read through.
 //!
-//! A [`Source`] is a text with a name. [`parse`] turns it into a stream of [`Node`] trees in which each scalar, key,
+//! A [`Source`] is a text with a name. [`parse()`] turns it into a stream of [`Node`] trees in which each scalar, key,
 //! sequence and mapping knows where it stands. [`Reading`] and [`MapReader`] take typed values out of a node one key at
 //! a time and collect every problem as a [`Diagnostic`] instead of stopping at the first one.
 //!
