@@ -11,6 +11,8 @@ use std::io::{Read, Write};
 pub enum Kind {
     /// A command line for `sh -c`.
     Command,
+    /// Arguments for the agent itself, with a zero byte between them: no shell has to be started for it.
+    Agent,
     /// A piece of its standard input.
     Stdin,
     /// The end of its standard input.
@@ -23,8 +25,9 @@ pub enum Kind {
     Exit,
 }
 
-const KINDS: [(u8, Kind); 6] = [
+const KINDS: [(u8, Kind); 7] = [
     (b'c', Kind::Command),
+    (b'a', Kind::Agent),
     (b'i', Kind::Stdin),
     (b'e', Kind::StdinEnd),
     (b'o', Kind::Stdout),

@@ -9,6 +9,7 @@ pub mod action;
 pub mod attend;
 pub mod condition;
 pub mod document;
+pub mod errand;
 pub mod event;
 pub mod reference;
 pub mod schema;

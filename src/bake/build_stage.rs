@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::cache::{self, Cache, Walk, Wanted};
 use super::components::{self, Order};
-use super::engine::{bootstrap, count};
+use super::engine::{count, deploy};
 use super::files;
 use super::instance::{BUILD_HOST, Instances, Launch, Resume, Started};
 use super::plan::BakePlan;
@@ -95,7 +95,6 @@ impl BuildStage<'_, '_> {
             if !started.resumed {
                 agent::attend(guest.session()).await?;
             }
-            components::put_documents(guest, &self.plan.components).await?;
         }
         let complete = making.iter().all(|making| making.draft.is_some());
         let applied = self.apply(making, &mut layers, disk).await;
@@ -285,18 +284,14 @@ impl BuildStage<'_, '_> {
     }
 
     async fn bootstrap(&mut self) -> Result<()> {
-        let (plan, recorder) = (self.plan, self.recorder);
+        let recorder = self.recorder;
         let guest = self.instances.guest()?;
         recorder
-            .step(
-                StepKind::BootstrapBuildInstance,
-                "agent and documents",
-                async {
-                    let done = bootstrap(guest, &plan.components, recorder).await?;
-                    guest.root("setting up the bake", QUICK_SETTINGS).await?;
-                    Ok(done)
-                },
-            )
+            .step(StepKind::BootstrapBuildInstance, "the agent", async {
+                let done = deploy(guest, recorder).await?;
+                guest.root("setting up the bake", QUICK_SETTINGS).await?;
+                Ok(done)
+            })
             .await
             .map(drop)
     }
@@ -325,7 +320,7 @@ impl BuildStage<'_, '_> {
             working_directory: &plan.working_directory,
             provisions,
         };
-        self.point_at_packages().await?;
+        self.prepare().await?;
         recorder
             .step(step, detail.clone(), async {
                 while let Some(made) = making.pop_front() {
@@ -358,14 +353,10 @@ impl BuildStage<'_, '_> {
             .await
     }
 
-    /// Tells the guest's apt where the package cache is, or that there is none: what a layer of an earlier bake says is
-    /// over. A proxy of the guest's own stays in charge.
-    async fn point_at_packages(&mut self) -> Result<()> {
-        if !self.plan.machine.network {
-            return Ok(());
-        }
+    /// Has the guest ready for its components: documents, and the way to the package cache.
+    async fn prepare(&mut self) -> Result<()> {
         let guest = self.instances.guest()?;
-        let offered = match self.packages {
+        let offered = match self.packages.filter(|_| self.plan.machine.network) {
             None => None,
             Some(packages) => match guest.offer(packages.address()).await {
                 Ok(port) => Some(port),
@@ -376,20 +367,7 @@ impl BuildStage<'_, '_> {
                 }
             },
         };
-        let file = "/etc/apt/apt.conf.d/zz-ovenbird-bake";
-        let remove = format!("rm -f {file}");
-        let command = match offered {
-            None => remove,
-            Some(port) => format!(
-                "{remove}; [ -d /etc/apt/apt.conf.d ] || exit 0
-                 grep -rqsi acquire::http::proxy /etc/apt/apt.conf /etc/apt/apt.conf.d && exit 0
-                 echo 'Acquire::http::Proxy \"http://127.0.0.1:{port}\";' > {file}"
-            ),
-        };
-        guest
-            .root("setting up package downloads", &command)
-            .await
-            .map(drop)
+        components::prepare(guest, &self.plan.components, offered).await
     }
 
     /// The disk that the guest writes to when `made` is a layer; none if it becomes no layer.

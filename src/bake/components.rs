@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use camino::Utf8Path;
+use ovenbird_component::errand::{Document, Preparation};
 use ovenbird_component::event::{Event as AgentEvent, Status};
 use serde_json::{Value, json};
 
@@ -21,43 +22,34 @@ const KEPT_LINES: usize = 20;
 /// Logs of a run larger than this are not copied out of the guest.
 const LOG_LIMIT: usize = 256 * 1024 * 1024;
 
-/// Copies the documents into the guest, all in one archive: each command costs a round trip and a process.
+/// Where the guest's apt is told of the package cache; sanitising removes it.
+const PACKAGE_SETTINGS: &str = "/etc/apt/apt.conf.d/zz-ovenbird-bake";
+
+/// Puts the documents into the guest, and tells its package manager on which port of its own it reaches the host's cache;
+/// what a layer of an earlier bake says of one is over. All in one go: each command costs a round trip and a process.
 ///
 /// # Errors
-/// A guest failure if the copy fails.
-pub async fn put_documents(guest: &Guest, components: &[PlannedComponent]) -> Result<()> {
-    if components.is_empty() {
-        return Ok(());
-    }
-    let archive = archive(components).map_err(|error| {
-        Failure::new(FailureKind::Internal, "cannot pack the documents").caused_by(error)
-    })?;
-    let command = format!(
-        "set -e; umask 077; mkdir -p {GUEST_FOLDER}/documents; tar -xf - -C {GUEST_FOLDER}/documents"
-    );
-    let output = guest
-        .session()
-        .run(&command, &archive, 4096)
-        .await
-        .map_err(|error| guest.lost("copying the documents").caused_by(error))?;
-    if output.success() {
-        return Ok(());
-    }
-    Err(Failure::guest("cannot copy the documents into the guest")
-        .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
-        .with_hint("is the guest's root filesystem full or read-only?"))
-}
-
-fn archive(components: &[PlannedComponent]) -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (index, component) in components.iter().enumerate() {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(component.text.len() as u64);
-        header.set_mode(0o600);
-        let name = format!("{}.yml", file_stem(index, component));
-        archive.append_data(&mut header, name, component.text.as_bytes())?;
-    }
-    archive.into_inner()
+/// A guest failure if it can't be written.
+pub async fn prepare(
+    guest: &Guest,
+    components: &[PlannedComponent],
+    package_port: Option<u16>,
+) -> Result<()> {
+    let documents = components
+        .iter()
+        .enumerate()
+        .map(|(index, component)| Document {
+            file: format!("{}.yml", file_stem(index, component)),
+            text: component.text.clone(),
+        });
+    let preparation = Preparation {
+        folder: format!("{GUEST_FOLDER}/documents"),
+        documents: documents.collect(),
+        package_settings: PACKAGE_SETTINGS.into(),
+        package_port,
+    };
+    let what = ("putting the documents into the guest", "prepare");
+    agent::send_on_errand(guest.session(), what, &preparation).await
 }
 
 fn document_path(index: usize, component: &PlannedComponent) -> String {

@@ -568,12 +568,18 @@ pub(super) async fn bootstrap(
     components: &[PlannedComponent],
     recorder: &Recorder,
 ) -> Result<((), String)> {
+    let done = deploy(guest, recorder).await?;
+    components::prepare(guest, components, None).await?;
+    Ok(done)
+}
+
+/// Puts the agent into the guest.
+pub(super) async fn deploy(guest: &Guest, recorder: &Recorder) -> Result<((), String)> {
     let version = agent::deploy(guest.session()).await?;
     recorder.send(Event::Rung {
         rung: Rung::Agent,
         seconds: recorder.seconds(),
     });
-    components::put_documents(guest, components).await?;
     Ok(((), version))
 }
 

@@ -5,7 +5,7 @@ use ovenbird_component::event::{Decoder, Event as AgentEvent, Line, LogLevel};
 use sha2::{Digest as _, Sha256};
 
 use super::seed::AGENT_AT;
-use super::ssh::{Chunk, Session, SshError, shell_quote};
+use super::ssh::{Chunk, Order, Session, SshError, shell_quote};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The agent for guests of this build's architecture: a static program.
@@ -75,9 +75,7 @@ pub async fn deploy(session: &Session) -> Result<String> {
     }
     attend(session).await?;
     // Through itself: an agent that doesn't run ends the channel.
-    let output = session
-        .run(&format!("{GUEST_AGENT} --version"), &[], 4096)
-        .await;
+    let output = session.run(Order::Agent(&["--version"]), &[], 4096).await;
     let refused = || {
         Failure::guest("the agent does not run in this guest")
             .with_hint("does the guest have the same architecture as the machine, and is /var/lib mounted without `noexec`?")
@@ -89,6 +87,30 @@ pub async fn deploy(session: &Session) -> Result<String> {
         }
         Err(error) => Err(refused().caused_by(error)),
     }
+}
+
+/// Has the agent run an errand: `what` for the person, the agent's word for it, and what it must know, which may be secret.
+///
+/// # Errors
+/// [`FailureKind::Guest`] with the agent's words.
+pub async fn send_on_errand(
+    session: &Session,
+    (what, word): (&str, &str),
+    errand: &impl serde::Serialize,
+) -> Result<()> {
+    let errand = serde_json::to_vec(errand).or_failure(FailureKind::Internal, || {
+        format!("cannot write down {what}")
+    })?;
+    let output = session
+        .run(Order::Agent(&[word]), &errand, 64 * 1024)
+        .await
+        .or_failure(FailureKind::Guest, || format!("{what}: lost the guest"))?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(Failure::guest(format!("{what} failed"))
+        .with_details(String::from_utf8_lossy(&output.stderr).into_owned())
+        .with_hint("is the guest's root filesystem full or read-only?"))
 }
 
 /// Has the agent, which is in its place, run what follows.
@@ -144,15 +166,10 @@ pub async fn run(
     stdin: &[u8],
     mut sink: impl FnMut(AgentEvent),
 ) -> Result<AgentExit> {
-    let mut command = GUEST_AGENT.to_owned();
-    for argument in arguments {
-        command.push(' ');
-        command.push_str(&shell_quote(argument));
-    }
     let mut decoder = Decoder::new();
     let mut stderr = Vec::new();
     let status = session
-        .stream(&format!("exec {command}"), stdin, |chunk| {
+        .stream(Order::Agent(arguments), stdin, |chunk| {
             match chunk {
                 Chunk::Stdout(bytes) => {
                     for line in decoder.push(bytes) {

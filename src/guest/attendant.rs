@@ -5,7 +5,7 @@ use russh::client;
 use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::ssh::{Chunk, SshError};
+use super::ssh::{Chunk, Order, SshError};
 
 /// Bytes of input that travel together.
 const PIECE: usize = 32 * 1024;
@@ -30,11 +30,11 @@ impl Attendant {
     /// is dropped before its end, the process is of no use any more.
     pub(super) async fn run(
         &mut self,
-        command: &str,
+        order: Order<'_>,
         mut stdin: impl AsyncRead + Unpin,
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<(u32, bool), SshError> {
-        self.begin(command).await?;
+        self.begin(order).await?;
         let mut writer = self.channel.make_writer();
         let feed = async move {
             use tokio::io::AsyncWriteExt as _;
@@ -68,8 +68,14 @@ impl Attendant {
     }
 
     /// Starts a command and leaves its input open.
-    pub(super) async fn begin(&mut self, command: &str) -> Result<(), SshError> {
-        self.send(Kind::Command, command.as_bytes()).await
+    pub(super) async fn begin(&mut self, order: Order<'_>) -> Result<(), SshError> {
+        match order {
+            Order::Shell(line) => self.send(Kind::Command, line.as_bytes()).await,
+            Order::Agent(arguments) => {
+                self.send(Kind::Agent, arguments.join("\0").as_bytes())
+                    .await
+            }
+        }
     }
 
     /// Sends a frame.
@@ -98,7 +104,7 @@ impl Attendant {
                                 Err(SshError::Strange("an exit status of another size".into()))
                             }
                         },
-                        Kind::Command | Kind::Stdin | Kind::StdinEnd => {
+                        Kind::Command | Kind::Agent | Kind::Stdin | Kind::StdinEnd => {
                             Err(SshError::Strange("a frame that only the host sends".into()))
                         }
                     };

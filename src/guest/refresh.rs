@@ -3,14 +3,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use ovenbird_component::errand::Renewal;
 use rand::Rng as _;
 
-use super::agent::GUEST_AGENT;
+use super::agent;
 use super::keys::BakeKeys;
 use super::seed::BAKE_USER;
-use super::ssh::{Session, SshError, Talk};
+use super::ssh::{Order, Session, SshError, Talk};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The guest thaws itself after so many of its own seconds. Short, since a resumed guest finds itself frozen, with nobody
@@ -31,9 +30,10 @@ pub struct Frozen {
 /// # Errors
 /// [`FailureKind::Guest`] if it can't be done.
 pub async fn freeze(session: &Session) -> Result<Frozen> {
-    let command = format!("exec {GUEST_AGENT} freeze --for {FREEZE_SECONDS}");
     let freezing = async {
-        let mut talk = session.talk(&command).await?;
+        let mut talk = session
+            .talk(Order::Agent(&["freeze", "--for", FREEZE_SECONDS]))
+            .await?;
         let line = talk.hear().await?;
         Ok::<_, SshError>((talk, line))
     };
@@ -80,7 +80,8 @@ impl Frozen {
     }
 }
 
-/// Makes a resumed guest another one: time, randomness, lease, then the host key and the key that lets us in.
+/// Makes a resumed guest another one: time, randomness, lease, the key by which it is recognised, the key that lets us in,
+/// and the secrets of the connection itself.
 ///
 /// # Errors
 /// [`FailureKind::Guest`] if one of it fails: nothing may run in a guest that shares its randomness with another.
@@ -91,39 +92,18 @@ pub async fn renew(session: &Session, keys: &BakeKeys) -> Result<()> {
         .as_nanos();
     let mut entropy = [0; ENTROPY];
     rand::rng().fill_bytes(&mut entropy);
-    // Through the pipe, all of it: arguments can be read by every process of the guest.
-    let script = format!(
-        "set -e\numask 077\n\
-         base64 -d << 'END' | {GUEST_AGENT} refresh --time {now} --entropy-stdin\n{}\nEND\n\
-         rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub\n\
-         cat > /etc/ssh/ssh_host_ed25519_key << 'END'\n{}END\n\
-         cat > /etc/ssh/ssh_host_ed25519_key.pub << 'END'\n{}\nEND\n\
-         chmod 644 /etc/ssh/ssh_host_ed25519_key.pub\n\
-         home=$(getent passwd {BAKE_USER} | cut -d: -f6)\n\
-         cat > \"$home/.ssh/authorized_keys\" << 'END'\n{}\nEND\n\
-         kill -HUP \"$(cat /run/sshd.pid 2>/dev/null)\" 2>/dev/null || systemctl reload ssh 2>/dev/null || systemctl reload sshd\n",
-        BASE64.encode(entropy),
-        keys.host_private()?,
-        keys.host_public()?,
-        keys.authorized_key()?,
-    );
-    run(
-        session,
-        "renewing the guest's time, randomness and keys",
-        "exec sh",
-        script.as_bytes(),
-    )
-    .await
-}
-
-async fn run(session: &Session, what: &str, command: &str, stdin: &[u8]) -> Result<()> {
-    let output = session
-        .run(command, stdin, 64 * 1024)
+    let renewal = Renewal {
+        time: u64::try_from(now).unwrap_or(u64::MAX),
+        entropy: hex::encode(entropy),
+        user: BAKE_USER.into(),
+        authorized_key: keys.authorized_key()?,
+        host_key: keys.host_private()?,
+        host_key_public: keys.host_public()?,
+    };
+    let what = "renewing the guest's time, randomness and keys";
+    agent::send_on_errand(session, (what, "refresh"), &renewal).await?;
+    session
+        .rekey()
         .await
-        .or_failure(FailureKind::Guest, || format!("{what}: lost the guest"))?;
-    if output.success() {
-        return Ok(());
-    }
-    Err(Failure::guest(format!("{what} failed"))
-        .with_details(String::from_utf8_lossy(&output.stderr).into_owned()))
+        .or_failure(FailureKind::Guest, || format!("{what}: lost the guest"))
 }

@@ -212,7 +212,7 @@ impl Guest {
         qemu: &Qemu,
         mut spec: GuestSpec,
         saved: &SavedGuest<'_>,
-        mut seen: impl FnMut(Climb<'_>),
+        seen: impl FnMut(Climb<'_>),
     ) -> Result<Self> {
         spec.attach_seed()?;
         spec.saveable = true;
@@ -226,11 +226,10 @@ impl Guest {
         loaded?;
         memory::load_devices(&machine.qmp, &machine.memory_socket, &saved.files.devices).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let session = login(&machine, &mut tail, &spec, saved.keys, &mut seen).await?;
-        refresh::renew(&session, &spec.keys).await?;
-        session.close().await;
-        let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
+        let session = login(&machine, &mut tail, &spec, saved.keys, seen).await?;
         agent::attend(&session).await?;
+        // The connection that stands goes on; what comes later meets the new keys.
+        refresh::renew(&session, &spec.keys).await?;
         Ok(Self {
             qemu: qemu.clone(),
             spec,

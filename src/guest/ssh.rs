@@ -67,6 +67,42 @@ async fn greeted(port: u16) -> Result<TcpStream, russh::Error> {
         .unwrap_or(Err(russh::Error::ConnectionTimeout))
 }
 
+/// What root runs in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// A line for the shell.
+    Shell(&'a str),
+    /// Arguments for the agent.
+    Agent(&'a [&'a str]),
+}
+
+impl<'a> From<&'a str> for Order<'a> {
+    fn from(line: &'a str) -> Self {
+        Self::Shell(line)
+    }
+}
+
+impl<'a> From<&'a String> for Order<'a> {
+    fn from(line: &'a String) -> Self {
+        Self::Shell(line)
+    }
+}
+
+impl std::fmt::Display for Order<'_> {
+    /// As a line for a shell.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shell(line) => f.write_str(line),
+            Self::Agent(arguments) => {
+                write!(f, "exec {GUEST_AGENT}")?;
+                arguments
+                    .iter()
+                    .try_for_each(|argument| write!(f, " {}", shell_quote(argument)))
+            }
+        }
+    }
+}
+
 /// What a command in the guest left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandOutput {
@@ -249,7 +285,7 @@ impl Session {
     /// [`SshError::Broken`].
     pub async fn attend(&self) -> Result<(), SshError> {
         let channel = self
-            .execute(&as_root(&format!("exec {GUEST_AGENT} attend")))
+            .execute(&format!("exec sudo -n -- {GUEST_AGENT} attend"))
             .await?;
         self.give_back(Attendant::new(channel));
         Ok(())
@@ -280,19 +316,19 @@ impl Session {
         Ok(channel)
     }
 
-    /// Runs a command of root's shell, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
+    /// Runs something as root, feeds it `stdin`, and collects what it prints, up to `limit` bytes of standard output.
     ///
     /// # Errors
     /// [`SshError::Broken`], [`SshError::TooMuch`]. A non-zero exit status is not an error.
     pub async fn run(
         &self,
-        command: &str,
+        order: impl Into<Order<'_>>,
         stdin: &[u8],
         limit: usize,
     ) -> Result<CommandOutput, SshError> {
         let mut output = CommandOutput::default();
         let status = self
-            .stream(command, stdin, |chunk| match chunk {
+            .stream(order, stdin, |chunk| match chunk {
                 Chunk::Stdout(bytes) => {
                     if output.stdout.len() + bytes.len() > limit {
                         return Err(SshError::TooMuch { limit });
@@ -313,19 +349,20 @@ impl Session {
         Ok(output)
     }
 
-    /// Runs a command of root's shell, feeds it `stdin`, and hands each chunk that it prints to `sink`; returns its exit status.
+    /// Runs something as root, feeds it `stdin`, and hands each chunk that it prints to `sink`; returns its exit status.
     ///
     /// # Errors
     /// [`SshError::Broken`], and what `sink` returns.
     pub async fn stream(
         &self,
-        command: &str,
+        order: impl Into<Order<'_>>,
         stdin: &[u8],
         sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
+        let order = order.into();
         let start = std::time::Instant::now();
-        let status = self.feed(command, stdin, sink).await;
-        tracing::debug!(command, seconds = start.elapsed().as_secs_f32(), "ran");
+        let status = self.feed(order, stdin, sink).await;
+        tracing::debug!(command = %order, seconds = start.elapsed().as_secs_f32(), "ran");
         status
     }
 
@@ -335,18 +372,19 @@ impl Session {
     /// [`SshError::Broken`], and what `sink` returns.
     pub async fn feed(
         &self,
-        command: &str,
+        order: impl Into<Order<'_>>,
         mut stdin: impl tokio::io::AsyncRead + Unpin,
         mut sink: impl FnMut(Chunk<'_>) -> Result<(), SshError>,
     ) -> Result<Option<u32>, SshError> {
+        let order = order.into();
         if let Some(mut attendant) = self.take_attendant() {
-            let (status, at_rest) = attendant.run(command, stdin, sink).await?;
+            let (status, at_rest) = attendant.run(order, stdin, sink).await?;
             if at_rest {
                 self.give_back(attendant);
             }
             return Ok(Some(status));
         }
-        let mut channel = self.execute(&as_root(command)).await?;
+        let mut channel = self.execute(&as_root(order)).await?;
         // The window lets the server stop us; so feeding and reading have to go on side by side.
         let writer = channel.make_writer();
         let feed = async move {
@@ -385,18 +423,28 @@ impl Session {
     ///
     /// # Errors
     /// [`SshError::Broken`].
-    pub async fn talk(&self, command: &str) -> Result<Talk, SshError> {
+    pub async fn talk(&self, order: impl Into<Order<'_>>) -> Result<Talk, SshError> {
+        let order = order.into();
         let partner = match self.take_attendant() {
             Some(mut attendant) => {
-                attendant.begin(command).await?;
+                attendant.begin(order).await?;
                 Partner::Attendant(Some(attendant), self.attendant.clone())
             }
-            None => Partner::Channel(self.execute(&as_root(command)).await?),
+            None => Partner::Channel(self.execute(&as_root(order)).await?),
         };
         Ok(Talk {
             partner,
             seen: Vec::new(),
         })
+    }
+
+    /// Agrees on new secrets with the server, beside what goes on: those of a guest that went on from a saved memory stem
+    /// from randomness that its other copies had as well.
+    ///
+    /// # Errors
+    /// [`SshError::Broken`].
+    pub async fn rekey(&self) -> Result<(), SshError> {
+        self.handle.rekey_soon().await.map_err(SshError::Broken)
     }
 
     /// Says goodbye; errors don't matter any more.
@@ -507,8 +555,8 @@ pub enum Chunk<'a> {
 }
 
 /// Puts the command line of a root shell before `command`; the bake user has passwordless sudo.
-fn as_root(command: &str) -> String {
-    format!("sudo -n -- sh -c {}", shell_quote(command))
+fn as_root(order: Order<'_>) -> String {
+    format!("sudo -n -- sh -c {}", shell_quote(&order.to_string()))
 }
 
 /// Quotes a word for the guest's shell.

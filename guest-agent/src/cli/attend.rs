@@ -3,8 +3,10 @@
 //! Under software emulation a command over SSH with sudo costs a third of a second before it does anything; through this
 //! it costs some hundredths. The frames are those of [`ovenbird_component::attend`].
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -34,12 +36,12 @@ fn serve<W: Write + Send + 'static>(input: &mut impl Read, output: W) -> std::io
     let mut running: Option<JoinHandle<()>> = None;
     while let Some(Frame { kind, bytes }) = read(input)? {
         match kind {
-            Kind::Command => {
+            Kind::Command | Kind::Agent => {
                 // The host asks for the next one only after the end of the last.
                 if let Some(last) = running.take() {
                     let _ = last.join();
                 }
-                match start(&bytes, &output) {
+                match start(command(kind, &bytes), &output) {
                     Ok((pipe, thread)) => {
                         stdin = pipe;
                         running = Some(thread);
@@ -64,13 +66,26 @@ fn serve<W: Write + Send + 'static>(input: &mut impl Read, output: W) -> std::io
     Ok(())
 }
 
+/// What a frame asks for.
+fn command(kind: Kind, bytes: &[u8]) -> Command {
+    let mut command = Command::new(match kind {
+        Kind::Agent => "/proc/self/exe",
+        _ => "sh",
+    });
+    match kind {
+        Kind::Agent => command
+            .arg0("ovenbird-agent")
+            .args(bytes.split(|byte| *byte == 0).map(OsStr::from_bytes)),
+        _ => command.arg("-c").arg(OsStr::from_bytes(bytes)),
+    };
+    command
+}
+
 fn start<W: Write + Send + 'static>(
-    command: &[u8],
+    mut command: Command,
     output: &Arc<Mutex<W>>,
 ) -> std::io::Result<(Option<ChildStdin>, JoinHandle<()>)> {
-    let mut child = Command::new("sh")
-        .arg("-c")
-        .arg(String::from_utf8_lossy(command).as_ref())
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -138,7 +153,7 @@ mod tests {
     use super::*;
 
     /// Plays the host: each command with its input; returns what came back.
-    fn played(commands: &[(&str, &[u8])]) -> Vec<Frame> {
+    fn played(commands: &[(Kind, &str, &[u8])]) -> Vec<Frame> {
         #[derive(Clone, Default)]
         struct Shared(Arc<Mutex<Vec<u8>>>);
         impl Write for Shared {
@@ -151,8 +166,8 @@ mod tests {
             }
         }
         let mut input = Vec::new();
-        for (command, stdin) in commands {
-            write(&mut input, Kind::Command, command.as_bytes()).unwrap();
+        for (kind, command, stdin) in commands {
+            write(&mut input, *kind, command.as_bytes()).unwrap();
             for piece in stdin.chunks(1000) {
                 write(&mut input, Kind::Stdin, piece).unwrap();
             }
@@ -185,13 +200,17 @@ mod tests {
     fn commands_run_one_after_the_other_with_their_own_input_and_end() {
         let large = vec![7; 200_000];
         let frames = played(&[
-            ("cat; exit 3", &large),
-            ("echo no >&2; kill -9 $$", b""),
-            ("exec 0<&-; echo ignores its input", &large),
+            (Kind::Command, "cat; exit 3", &large),
+            (Kind::Command, "echo no >&2; kill -9 $$", b""),
+            (Kind::Command, "exec 0<&-; echo ignores its input", &large),
+            // This very program: here it is that of the tests.
+            (Kind::Agent, "--list\0--exact\0two words", b""),
         ]);
-        assert_eq!(exits(&frames)[..3], [3, 137, 0]);
+        assert_eq!(exits(&frames)[..4], [3, 137, 0, 0]);
         let out = all(&frames, Kind::Stdout);
-        assert!(out.starts_with(&large) && out.ends_with(b"ignores its input\n"));
+        let rest = String::from_utf8_lossy(out.strip_prefix(&large[..]).unwrap());
+        assert!(rest.starts_with("ignores its input\n"), "{rest}");
+        assert!(rest.contains("0 tests, 0 benchmarks"), "{rest}");
         assert_eq!(all(&frames, Kind::Stderr), b"no\n");
     }
 }

@@ -5,6 +5,8 @@ mod attend;
 #[cfg(unix)]
 mod freeze;
 #[cfg(unix)]
+mod prepare;
+#[cfg(unix)]
 mod refresh;
 mod run;
 mod validate;
@@ -36,8 +38,13 @@ enum Command {
     /// Hold the filesystems still for a snapshot: says `frozen`, and thaws at a line on standard input.
     Freeze(freeze::FreezeArguments),
     #[cfg(unix)]
-    /// Renew clock, randomness and leases after the machine went on from a saved memory.
-    Refresh(refresh::RefreshArguments),
+    /// Renew randomness, clock, leases and SSH keys after the machine went on from a saved memory: JSON on standard input.
+    #[command(hide = true)]
+    Refresh,
+    #[cfg(unix)]
+    /// Take documents and the package cache's address from the host: JSON on standard input.
+    #[command(hide = true)]
+    Prepare,
     /// Print a commented document to start from.
     New {
         /// Name of the document.
@@ -57,7 +64,9 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Freeze(arguments) => freeze::run(&arguments),
         #[cfg(unix)]
-        Command::Refresh(arguments) => refresh::run(&arguments),
+        Command::Refresh => refresh::run(),
+        #[cfg(unix)]
+        Command::Prepare => prepare::run(),
         Command::New { name } => {
             print_line(ovenbird_component::skeleton(&name).trim_end());
             crate::EXIT_SUCCESS

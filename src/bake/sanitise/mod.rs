@@ -7,6 +7,7 @@
 mod rules;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ovenbird_component::source::nearest;
@@ -18,6 +19,7 @@ use crate::guest::seed::BAKE_USER;
 use crate::guest::ssh::shell_quote;
 use crate::output::manifest::SanitiseResult;
 
+use rules::Turn;
 pub use rules::{RULES, Rule};
 pub(super) use verify::fits;
 pub use verify::verify;
@@ -71,6 +73,9 @@ impl Choice {
     }
 }
 
+/// Lanes of rules that go beside each other.
+const LANES: u8 = 3;
+
 /// Before every line of ours on standard output, so that chatter of the guest's tools is told apart.
 const TAG: &str = "ovenbird-sanitise";
 
@@ -84,7 +89,10 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin HISTFILE=/dev/null
 W={working} U={BAKE_USER} A={GUEST_FOLDER}
 cd /
 # Small secrets are overwritten before they are unlinked: a trim may not reach every block.
-wipe() {{ for f; do if [ -f "$f" ] || [ -L "$f" ]; then shred -zuf -n 1 "$f" 2>/dev/null || rm -f "$f"; fi; done; }}
+wipe() {{
+  for f; do shift; if [ -L "$f" ]; then rm -f "$f"; elif [ -f "$f" ]; then set -- "$@" "$f"; fi; done
+  [ $# -eq 0 ] || shred -zuf -n 1 "$@" 2>/dev/null || rm -f "$@"
+}}
 kept() {{ [ -n "$1" ] && [ -n "$W" ] && [ -e "$W/$1" ]; }}
 "#,
         working = shell_quote(working_directory),
@@ -103,15 +111,27 @@ kept() {{ [ -n "$1" ] && [ -n "$W" ] && [ -e "$W/$1" ]; }}
             );
         }
     }
-    for rule in &RULES {
-        let variable = variable(rule.id);
-        let _ = writeln!(
-            text,
-            "if [ ${variable} = done ]; then\n:\n{}\nfi\nread -r up rest < /proc/uptime; echo \"{TAG} {} ${variable} $up\"",
-            rule.script.trim(),
-            rule.id
-        );
+    let apply = |text: &mut String, turn: Turn| {
+        for rule in RULES.iter().filter(|rule| rule.turn == turn) {
+            let variable = variable(rule.id);
+            let _ = writeln!(
+                text,
+                "if [ ${variable} = done ]; then\n:\n{}\nfi\nread -r up rest < /proc/uptime; echo \"{TAG} {} ${variable} $up\"",
+                rule.script.trim(),
+                rule.id
+            );
+        }
+    };
+    apply(&mut text, Turn::First);
+    for lane in 0..LANES {
+        text.push_str("(\n");
+        apply(&mut text, Turn::Lane(lane));
+        let _ = writeln!(text, ") &\nlane{lane}=$!");
     }
+    for lane in 0..LANES {
+        let _ = writeln!(text, "wait $lane{lane} || exit 8");
+    }
+    apply(&mut text, Turn::Last);
     text.push_str(
         r#"
 trimmed=$(fstrim -a -v 2>/dev/null | tr '\n' ';')
@@ -161,27 +181,37 @@ pub async fn run(
     tracing::debug!(%text, "cleaned up");
     let results = parse(&text);
     if !output.success() || !text.contains(&format!("{TAG} read-only")) {
-        let last = results.last().map_or("none", |result| result.id.as_str());
+        let missing = RULES
+            .iter()
+            .map(|rule| rule.id)
+            .find(|id| results.iter().all(|result| result.id != *id))
+            .unwrap_or("read-only filesystems");
         return Err(Failure::guest(format!(
-            "the clean-up did not come to its end (last rule done: {last})"
+            "the clean-up did not come to its end ({missing} is missing)"
         ))
         .with_details(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     Ok(results)
 }
 
+/// What was told of the rules, in the table's order: lanes mix their lines.
 fn parse(text: &str) -> Vec<SanitiseResult> {
-    text.lines()
+    let told: BTreeMap<&str, bool> = text
+        .lines()
         .filter_map(|line| line.strip_prefix(TAG))
         .filter_map(|line| {
             let mut words = line.split_whitespace();
-            let id = words.next()?;
-            let rule = RULES.iter().find(|rule| rule.id == id)?;
-            Some(SanitiseResult {
-                id: rule.id.to_owned(),
-                done: words.next() == Some("done"),
-                verified: false,
-            })
+            Some((words.next()?, words.next() == Some("done")))
+        })
+        .collect();
+    let known = RULES
+        .iter()
+        .filter_map(|rule| Some((rule.id, *told.get(rule.id)?)));
+    known
+        .map(|(id, done)| SanitiseResult {
+            id: id.to_owned(),
+            done,
+            verified: false,
         })
         .collect()
 }
@@ -210,6 +240,10 @@ mod tests {
             "{}",
             String::from_utf8_lossy(&check.stderr)
         );
+        for rule in &RULES {
+            let told = format!("{TAG} {} $", rule.id);
+            assert_eq!(text.matches(&told).count(), 1, "{} has no turn", rule.id);
+        }
         assert!(text.contains("r_ssh=kept\n"));
         assert!(text.contains("r_cron_spool=kept\n") && !text.contains("r_backup_files=kept\n"));
     }
@@ -223,7 +257,7 @@ mod tests {
 
     #[test]
     fn results_are_told_from_chatter() {
-        let text = "hello\novenbird-sanitise ssh done\novenbird-sanitise logs kept\novenbird-sanitise nonsense done\n";
+        let text = "hello\novenbird-sanitise logs kept\novenbird-sanitise ssh done\novenbird-sanitise nonsense done\n";
         assert_eq!(
             parse(text),
             [

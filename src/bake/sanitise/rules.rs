@@ -16,8 +16,22 @@ pub struct Rule {
     /// Shell commands. `wipe` overwrites and removes files, `$W` is the working directory, `$U` the bake's user, `$A` the
     /// agent's folder.
     pub(super) script: &'static str,
+    /// When it is applied.
+    pub(super) turn: Turn,
     /// What must hold on the finished disk.
     pub(super) traces: &'static [Trace],
+}
+
+/// When a rule is applied: rules of the same lane one after the other, the lanes beside each other, since each waits
+/// mostly for processes that it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Before all others.
+    First,
+    /// In this lane; what another lane does must not matter to it.
+    Lane(u8),
+    /// After all lanes, in the table's order.
+    Last,
 }
 
 /// A condition on the finished disk. Patterns are absolute paths in which `*` stands for any part of one name.
@@ -49,6 +63,7 @@ const fn rule(
         marker: None,
         optional: false,
         script,
+        turn: Turn::Lane(0),
         traces,
     }
 }
@@ -59,6 +74,10 @@ impl Rule {
             marker: Some(marker),
             ..self
         }
+    }
+
+    const fn at(self, turn: Turn) -> Self {
+        Self { turn, ..self }
     }
 
     const fn optional(self) -> Self {
@@ -91,7 +110,8 @@ if command -v systemctl >/dev/null 2>&1; then
   done
 fi"#,
         &[Nothing],
-    ),
+    )
+    .at(Turn::First),
     rule(
         "cloud-init",
         "cloud-init's state, logs, sudoers entry and generated network configuration",
@@ -202,7 +222,8 @@ rm -rf /run/systemd/netif/leases/*"#,
             Gone("/var/lib/NetworkManager/*.lease"),
             Gone("/var/lib/dhcpd/dhcpd*.leases*"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "random-seeds",
         "saved random seeds and the secret that credentials are sealed with: copies would share them",
@@ -214,7 +235,8 @@ rm -rf /run/systemd/netif/leases/*"#,
             Gone("/var/lib/NetworkManager/secret_key"),
             Gone("/boot/loader/random-seed"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "network-identity",
         "pinned network cards: udev's persistent rules, hardware addresses in interface files",
@@ -225,7 +247,8 @@ for f in /etc/sysconfig/network-scripts/ifcfg-*; do [ -f "$f" ] && sed -i '/^HWA
             Gone("/etc/udev/rules.d/70-persistent-net.rules"),
             Gone("/etc/udev/rules.d/75-persistent-net-generator.rules"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "state",
         "state of system services that belongs to one machine: faillock, timers, clock, caches, device lists, rpm's locks",
@@ -245,7 +268,8 @@ rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subg
             Gone("/var/lib/rpm/__db.*"),
             Gone("/var/lib/yum/uuid"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "enrolment",
         "enrolment of one machine: Red Hat subscription, FreeIPA client, host keytab, SSSD's and Samba's databases",
@@ -261,6 +285,7 @@ rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb"#,
             Gone("/var/lib/samba/private/secrets.tdb"),
         ],
     )
+    .at(Turn::Lane(1))
     .kept_by("skip_cleanup_enrolment"),
     rule(
         "mail",
@@ -268,6 +293,7 @@ rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb"#,
         r#"rm -rf /var/spool/mail/* /var/mail/* 2>/dev/null; true"#,
         &[Gone("/var/mail/*"), Gone("/var/spool/mail/*")],
     )
+    .at(Turn::Lane(1))
     .kept_by("skip_cleanup_mail"),
     rule(
         "credentials",
@@ -290,6 +316,7 @@ done"#,
             Gone("/home/*/.netrc"),
         ],
     )
+    .at(Turn::Lane(1))
     .kept_by("skip_cleanup_credentials"),
     rule(
         "histories",
@@ -313,6 +340,7 @@ done"#,
             Gone("/home/*/.cache"),
         ],
     )
+    .at(Turn::Lane(1))
     .kept_by("skip_cleanup_histories"),
     rule(
         "containers",
@@ -325,7 +353,8 @@ rm -rf /var/lib/snapd/cache/* /var/cache/snapd/* /var/tmp/flatpak-cache-* 2>/dev
             Gone("/var/lib/snapd/cache/*"),
             Gone("/var/cache/snapd/*"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "packages",
         "package caches and lists",
@@ -343,6 +372,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
             Gone("/var/cache/apk/*"),
         ],
     )
+    .at(Turn::Lane(1))
     .kept_by("skip_cleanup_package_cache"),
     rule(
         "bake-settings",
@@ -352,7 +382,8 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
             Gone("/etc/dpkg/dpkg.cfg.d/zz-ovenbird-bake"),
             Gone("/etc/apt/apt.conf.d/zz-ovenbird-bake"),
         ],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "cron-spool",
         "jobs of at and cron that users have left",
@@ -362,6 +393,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
             Gone("/var/spool/cron/atjobs/*"),
         ],
     )
+    .at(Turn::Lane(1))
     .optional(),
     rule(
         "backup-files",
@@ -369,6 +401,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
         r#"find /etc /root /home -xdev -type f \( -name '*~' -o -name '*.bak' -o -name '.*.swp' \) -delete 2>/dev/null; true"#,
         &[Gone("/etc/*~"), Gone("/etc/*.bak"), Gone("/root/*~")],
     )
+    .at(Turn::Lane(1))
     .optional(),
     rule(
         "ssh-folders",
@@ -376,6 +409,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
         r#"for home in /root /home/*; do [ -d "$home/.ssh" ] && { find "$home/.ssh" -type f -exec shred -zuf -n 1 {} + ; rm -rf "$home/.ssh"; }; done; true"#,
         &[Gone("/root/.ssh"), Gone("/home/*/.ssh")],
     )
+    .at(Turn::Lane(1))
     .optional(),
     rule(
         "configuration-management",
@@ -389,6 +423,7 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
             Gone("/etc/salt/minion_id"),
         ],
     )
+    .at(Turn::Lane(1))
     .optional(),
     rule(
         "swap",
@@ -407,7 +442,8 @@ awk '$3 == "swap" && $1 !~ /^#/ {print $1}' /etc/fstab 2>/dev/null | while read 
   mkswap ${uuid:+-U "$uuid"} ${label:+-L "$label"} "$device" >/dev/null
 done"#,
         &[Nothing],
-    ),
+    )
+    .at(Turn::Lane(1)),
     rule(
         "bake-user",
         "the user that the bake logged in as, with its home, group and sudoers entry",
@@ -429,13 +465,15 @@ rm -f "/etc/sudoers.d/$U" /etc/sudoers.d/90-cloud-init-users"#,
             Gone("/home/ovenbird"),
             Gone("/etc/sudoers.d/ovenbird"),
         ],
-    ),
+    )
+    .at(Turn::Lane(2)),
     rule(
         "agent",
         "the guest agent with its state, logs and documents",
         r#"rm -rf "$A""#,
         &[Gone("/var/lib/ovenbird")],
-    ),
+    )
+    .at(Turn::Last),
     rule(
         "temporary",
         "everything in /tmp and /var/tmp, and the clean-up's own markers",
@@ -444,6 +482,7 @@ for folder in /tmp /var/tmp; do find "$folder" -xdev -mindepth 1 -delete 2>/dev/
 [ -n "$W" ] && rm -f "$W"/skip_cleanup_* "$W"/perform_cleanup"#,
         &[Gone("/tmp/*"), Gone("/var/tmp/*")],
     )
+    .at(Turn::Last)
     .kept_by("skip_cleanup_temporary_files"),
     rule(
         "machine-id",
@@ -454,6 +493,7 @@ for folder in /tmp /var/tmp; do find "$folder" -xdev -mindepth 1 -delete 2>/dev/
 true"#,
         &[Hollow("/etc/machine-id"), Hollow("/var/lib/dbus/machine-id")],
     )
+    .at(Turn::Last)
     .kept_by("skip_cleanup_machine_id"),
 ];
 
