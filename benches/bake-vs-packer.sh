@@ -136,5 +136,5 @@ p=$(median < "$work/packer.times")
 echo "medians of $rounds rounds, $accelerator; packer $(packer version | sed -n '1s/.* v//p') $p s"
 for what in cold warm last unchanged tested; do
   o=$(median < "$work/$what.times")
-  echo "  $what $o s, ratio $(echo "scale=3; $o / $p" | bc)"
+  echo "  $what $o s, ratio $(echo "scale=4; $o / $p" | bc)"
 done

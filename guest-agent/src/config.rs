@@ -104,6 +104,8 @@ pub struct ConfigFile {
     pub trace: Option<bool>,
     /// Working folder of commands, also in `WORKING_DIRECTORY`.
     pub working_directory: Option<PathBuf>,
+    /// Where components leave what people shall see; also in `OVENBIRD_EVIDENCE`.
+    pub evidence_directory: Option<PathBuf>,
     /// Values of `{{ aws:ssm:… }}` references by name, all treated as secret.
     pub secrets: BTreeMap<String, String>,
     /// Values of `{{ aws:ssm:… }}` references that may be shown.
@@ -146,6 +148,8 @@ pub struct RunConfig {
     pub state_directory: Option<PathBuf>,
     /// Working folder of commands.
     pub working_directory: Option<PathBuf>,
+    /// Where components leave what people shall see.
+    pub evidence_directory: Option<PathBuf>,
     /// Values of stored references that must not be shown.
     pub secrets: BTreeMap<String, String>,
     /// Values of stored references that may be shown.
@@ -282,6 +286,7 @@ impl ConfigFile {
             log_directory: self.log_directory,
             state_directory: self.state_directory,
             working_directory: self.working_directory,
+            evidence_directory: self.evidence_directory,
             secrets: self.secrets,
             stored_values: self.stored_values,
             object_store: self.object_store.unwrap_or_default(),

@@ -100,7 +100,13 @@ impl BuildStage<'_, '_> {
         let applied = self.apply(making, &mut layers, disk).await;
         // The logs matter most when something failed.
         let fetched = match self.instances.guest() {
-            Ok(guest) => components::fetch_logs(guest, &self.logs).await,
+            Ok(guest) => {
+                let evidence = self.logs.join(super::evidence::FOLDER);
+                match components::fetch_logs(guest, &self.logs).await {
+                    Ok(()) => components::fetch_evidence(guest, &evidence).await,
+                    failed => failed,
+                }
+            }
             Err(failure) => Err(failure),
         };
         if let Some(cache) = self.cache {

@@ -222,8 +222,8 @@ impl Cache {
             return Ok(None);
         };
         let whole = Manifest::read(&finished.folder).is_ok_and(|manifest| {
-            manifest.files.iter().all(|file| {
-                let path = finished.folder.join(&file.path);
+            manifest.listed().all(|file| {
+                let path = finished.folder.join(file.path);
                 std::fs::metadata(path).is_ok_and(|found| found.len() == file.size)
             })
         });

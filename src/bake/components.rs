@@ -13,12 +13,15 @@ use super::recorder::Recorder;
 use crate::error::{Failure, FailureKind, Result};
 use crate::events::{Event, MachineStart, StepKind};
 use crate::guest::Guest;
-use crate::guest::agent::{self, AgentExit, GUEST_FOLDER};
+use crate::guest::agent::{self, AgentExit, EVIDENCE_FOLDER, GUEST_FOLDER};
+use crate::guest::ssh::SshError;
 
 /// The service's limit is a setting of its SSM agent; fifteen reboots are more than any sane component needs.
 const REBOOT_LIMIT: u32 = 15;
 /// Output lines kept for the report of a failure.
 const KEPT_LINES: usize = 20;
+/// Reports for people are small; so many bytes of them go with an image.
+const EVIDENCE_LIMIT: usize = 64 * 1024 * 1024;
 /// Logs of a run larger than this are not copied out of the guest.
 const LOG_LIMIT: usize = 256 * 1024 * 1024;
 
@@ -157,6 +160,7 @@ impl<'a> Order<'a> {
             },
             "executionId": format!("{label}-{}", uuid::Uuid::new_v4()),
             "workingDirectory": self.working_directory,
+            "evidenceDirectory": EVIDENCE_FOLDER,
             "carry": self.only.is_some(),
         });
         if !self.phases.is_empty() {
@@ -255,6 +259,33 @@ pub async fn fetch_logs(guest: &Guest, folder: &Utf8Path) -> Result<()> {
         .map_err(|error| guest.lost("copying the logs").caused_by(error))?;
     unpack(&output.stdout, folder).map_err(|error| {
         Failure::environment(format!("cannot write the logs to {folder}")).caused_by(error)
+    })
+}
+
+/// Copies what components have left for people into `folder`; nothing is made if there is none.
+///
+/// # Errors
+/// A guest failure if it can't be read or is more than goes with an image, an environment failure if it can't be written.
+pub async fn fetch_evidence(guest: &Guest, folder: &Utf8Path) -> Result<()> {
+    let command =
+        format!("cd {EVIDENCE_FOLDER} 2>/dev/null && [ -n \"$(ls -A)\" ] && tar -cf - . || true");
+    let output = guest
+        .session()
+        .run(&command, &[], EVIDENCE_LIMIT)
+        .await
+        .map_err(|error| match error {
+            SshError::TooMuch { .. } => Failure::guest(format!(
+                "components left more than {} in {EVIDENCE_FOLDER}",
+                super::engine::human_bytes(EVIDENCE_LIMIT as u64)
+            ))
+            .with_hint("evidence is for people: reports and results, not data"),
+            error => guest.lost("copying the evidence").caused_by(error),
+        })?;
+    if output.stdout.is_empty() {
+        return Ok(());
+    }
+    unpack(&output.stdout, folder).map_err(|error| {
+        Failure::environment(format!("cannot write the evidence to {folder}")).caused_by(error)
     })
 }
 

@@ -10,6 +10,7 @@ use super::build_stage::{BuildStage, Stand};
 use super::cache::{Cache, LAYER_LIMIT, SeenTests};
 use super::components;
 use super::copy_progress::CopyProgress;
+use super::evidence;
 use super::inspect::{Inspection, inspect};
 use super::instance::{Instances, OnError, Started};
 use super::inventory;
@@ -29,9 +30,10 @@ use crate::layers::LONGEST_CHAIN;
 use crate::machine::{DiskBus, Host};
 use crate::output::OutputFormat;
 use crate::output::deliver::Staging;
-use crate::output::manifest::{self, Manifest};
+use crate::output::manifest::{self, AttachmentKind, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
 use crate::packages::PackageCache;
+use crate::signing::{self, Seal};
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -73,6 +75,8 @@ pub struct Options {
     pub from: Stage,
     /// Where the finished image goes besides its folder.
     pub distribution: Option<Order>,
+    /// What signs the finished image.
+    pub signer: Option<Seal>,
 }
 
 /// The stages at which a bake can begin.
@@ -238,6 +242,7 @@ impl Bake<'_> {
     /// Tests the outputs and delivers them. Outputs that don't pass are kept aside, so that a test can be repeated without
     /// another bake.
     async fn finish(&mut self, staging: Staging, mut manifest: Manifest) -> Result<Finished> {
+        evidence::clear(staging.folder())?;
         if !self.plan.tests.is_empty() {
             self.recorder.state("TESTING", None)?;
             manifest.write(staging.folder())?;
@@ -254,16 +259,35 @@ impl Bake<'_> {
             }
         }
         self.recorder.state("DISTRIBUTING", None)?;
+        manifest
+            .attachments
+            .retain(|file| file.kind != AttachmentKind::Evidence);
+        manifest.attachments.extend(evidence::collect(
+            staging.folder(),
+            &self.identity.logs.join(BUILD),
+        )?);
+        manifest.attachments.sort();
         manifest.created = now();
         let target = &self.identity.target;
         let folder = self
             .recorder
             .step(StepKind::Distribute, format!("to {target}"), async {
                 manifest.write(staging.folder())?;
-                let folder = tokio::task::spawn_blocking(move || staging.publish())
+                let signer = self.options.signer.clone();
+                let publish = move || {
+                    let key = match signer {
+                        Some(signer) => Some(signing::sign(staging.folder(), &signer)?),
+                        None => None,
+                    };
+                    Ok::<_, Failure>((staging.publish()?, key))
+                };
+                let (folder, key) = tokio::task::spawn_blocking(publish)
                     .await
                     .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
-                let detail = folder.to_string();
+                let detail = match key {
+                    Some(key) => format!("{folder}, signed by {key}"),
+                    None => folder.to_string(),
+                };
                 Ok((folder, detail))
             })
             .await?;
@@ -337,7 +361,7 @@ impl Bake<'_> {
             provisions,
             recorder,
             instances: &mut self.instances,
-            logs: self.identity.logs.join("build"),
+            logs: self.identity.logs.join(BUILD),
             cache: self.options.cache.as_ref(),
             warm: self.options.warm,
             validate: true,
@@ -388,7 +412,7 @@ impl Bake<'_> {
             })
             .await?;
         Ok(Built {
-            boot: evidence(BUILD, None, &stand.started),
+            boot: boot_seen(BUILD, None, &stand.started),
             stand,
             os,
             packages,
@@ -557,6 +581,7 @@ impl Bake<'_> {
             disk_digest: made.disk_digest,
             boots: vec![built.boot.clone()],
             files: made.files,
+            attachments: Vec::new(),
             tags: plan.tags.clone(),
         }
     }
@@ -586,7 +611,7 @@ pub(super) async fn deploy(guest: &Guest, recorder: &Recorder) -> Result<((), St
 /// The purpose of the build guest's boot in the manifest.
 const BUILD: &str = "build";
 
-pub(super) fn evidence(
+pub(super) fn boot_seen(
     purpose: &str,
     output: Option<OutputFormat>,
     started: &Started,

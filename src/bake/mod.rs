@@ -8,6 +8,7 @@ pub mod components;
 mod copies;
 pub mod copy_progress;
 pub mod engine;
+mod evidence;
 mod files;
 mod inspect;
 pub mod instance;

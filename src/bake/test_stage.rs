@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::components::{self, Order};
 use super::copies::{self, Traits};
-use super::engine::{as_test_failure, bootstrap, bus_name, count, evidence};
+use super::engine::{as_test_failure, boot_seen, bootstrap, bus_name, count};
 use super::instance::{Instances, Launch, TEST_HOST};
 use super::plan::{BakePlan, TestBoot};
 use super::provisions::Provisions;
@@ -56,9 +56,13 @@ impl TestStage<'_, '_> {
                 false => None,
             };
             qemu_img::create_overlay(&overlay, &source, driver, size).await?;
+            let bus = bus_name(test.bus);
             let mut boot = self.boot(*test, &overlay, output.format).await?;
             if test.components {
-                self.apply().await?;
+                let place = folder
+                    .join(super::evidence::FOLDER)
+                    .join(format!("{}-{bus}", test.firmware));
+                self.apply(&place).await?;
             }
             if has_copy && index == 0 {
                 self.first = Some(copies::look(self.instances.guest()?).await?);
@@ -109,14 +113,14 @@ impl TestStage<'_, '_> {
                         "{output} on {bus} by {}: up after {:.1} s",
                         test.firmware, started.seconds
                     );
-                    Ok((evidence("test", Some(output), &started), detail))
+                    Ok((boot_seen("test", Some(output), &started), detail))
                 },
             )
             .await
     }
 
-    /// Runs the test phases.
-    async fn apply(&mut self) -> Result<()> {
+    /// Runs the test phases; what they leave for people comes to `evidence`, also if they fail.
+    async fn apply(&mut self, evidence: &Utf8Path) -> Result<()> {
         let (plan, recorder) = (self.plan, self.recorder);
         if plan
             .components
@@ -145,8 +149,10 @@ impl TestStage<'_, '_> {
                 })
                 .await;
             let fetched = components::fetch_logs(guest, &self.logs).await;
+            let left = components::fetch_evidence(guest, evidence).await;
             applied?;
             fetched?;
+            left?;
         }
         Ok(())
     }

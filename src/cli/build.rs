@@ -17,7 +17,8 @@ use crate::bake::{self, BakePlan, OnError, Options, Stage, record, run_folder};
 use crate::error::{FailureKind, Result};
 use crate::machine::{Accelerator, Host};
 use crate::packages::PackageCache;
-use crate::store::{ImageRecord, Store};
+use crate::signing::Seal;
+use crate::store::{ImageRecord, Settings, Store};
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -55,9 +56,20 @@ pub struct How {
     /// Distribute the finished image: a distribution configuration, as a file or the name of one that was applied
     #[arg(long, value_name = "CONFIG")]
     to: Option<String>,
+    /// Sign the finished image with this key (a file, or command:COMMAND) instead of the one that config.toml names
+    #[arg(long, value_name = "KEY")]
+    sign_key: Option<String>,
     /// Show at the end where the time went
     #[arg(long)]
     timings: bool,
+}
+
+impl How {
+    /// What signs the image.
+    fn signer(&self, session: &Session) -> Result<Option<Seal>> {
+        let settings = Settings::read(&session.home)?.signing;
+        settings.seal(session.home.path(), self.sign_key.as_deref())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,6 +139,8 @@ pub async fn execute(prepared: Prepared, args: &How, session: &Session) -> Resul
         let forecast = Forecast::new(&plan, cache, &walk);
         session.printer.line(forecast.brief());
     }
+    // A key that can't be used shows before anything is made.
+    args.signer(session)?;
     let host = host(&plan, args, session).await?;
     let store = Arc::new(Store::open(home)?);
     store.fail_dead_builds()?;
@@ -192,6 +206,7 @@ pub async fn bake_image(
             .as_ref()
             .map(|to| distribute::order(to, session))
             .transpose()?,
+        signer: args.signer(session)?,
         ..Options::default()
     };
     let baked = bake::bake(

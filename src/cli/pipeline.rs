@@ -372,11 +372,10 @@ async fn run_here(store: Arc<Store>, session: &Session, pipeline: &Pipeline) -> 
             .warn(format!("cleared what the dead build of {image} had left"));
     }
     store.fail_dead_builds()?;
+    let baker = LocalBaker::of(&home)?;
     let run = claim(&store, pipeline)?;
     let runner = Runner {
-        baker: LocalBaker {
-            cache: home.cache(),
-        },
+        baker,
         store,
         home,
         reader: session.printer.reader(),

@@ -39,10 +39,9 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
     }
     let store = Arc::new(Store::open(&home)?);
     store.fail_dead_builds()?;
+    let baker = LocalBaker::of(&home)?;
     let runner = Runner {
-        baker: LocalBaker {
-            cache: home.cache(),
-        },
+        baker,
         store,
         home,
         reader: printer.reader(),

@@ -41,7 +41,7 @@ pub async fn run(
     let target = folder.clone();
     let id = tokio::task::spawn_blocking(move || {
         let signer = signing::signer(&args.key, args.public_key.as_deref(), passphrase.as_deref())?;
-        signing::sign(&target, &*signer)
+        signing::sign(&target, &signer)
     })
     .await
     .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;

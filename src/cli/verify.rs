@@ -8,7 +8,7 @@ use ovenbird_provenance::folder::FILE;
 use super::Session;
 use super::printer::Printer;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::signing::{self, Wanted};
+use crate::signing::{self, Policy, Wanted};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -16,8 +16,11 @@ pub struct Args {
     /// A folder with a finished image, a file in one, or an image of this home
     image: String,
     /// A public key that is trusted (may be given several times)
-    #[arg(long = "key", value_name = "FILE", required = true)]
+    #[arg(long = "key", value_name = "FILE", required_unless_present = "policy")]
     keys: Vec<Utf8PathBuf>,
+    /// What the image must be besides unchanged: a file of demands (docs/signing.md)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<Utf8PathBuf>,
     /// The image that it must be
     #[arg(long = "is", value_name = "NAME/VERSION/BUILD")]
     wanted: Option<String>,
@@ -32,15 +35,23 @@ pub async fn run(
     printer: Printer,
     session: impl FnOnce() -> Result<Session>,
 ) -> Result<ExitCode> {
+    let policy = args.policy.as_deref().map(Policy::read).transpose()?;
+    let of_policy = policy.iter().flat_map(|policy| &policy.keys);
     let keys: Vec<_> = args
         .keys
         .iter()
+        .chain(of_policy)
         .map(|file| signing::public_key(file))
         .collect::<Result<_>>()?;
+    if keys.is_empty() {
+        return Err(Failure::config("no key is trusted")
+            .with_hint("name public keys by --key, or under `keys` of the policy"));
+    }
     let (folder, only) = place(&args.image, session)?;
     let wanted = Wanted {
         image: args.wanted,
         only,
+        policy,
     };
     let checked = tokio::task::spawn_blocking(move || signing::check(&folder, &keys, &wanted))
         .await

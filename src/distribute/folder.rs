@@ -61,10 +61,10 @@ fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
     manifest
         .files
         .retain(|file| plan.files.contains(&file.path));
-    for file in &manifest.files {
+    for file in manifest.listed() {
         let (from, to) = (
-            source.folder.join(&file.path),
-            staging.folder().join(&file.path),
+            source.folder.join(file.path),
+            staging.folder().join(file.path),
         );
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent)

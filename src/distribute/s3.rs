@@ -119,7 +119,7 @@ pub(super) async fn deliver(
     manifest
         .files
         .retain(|file| plan.files.contains(&file.path));
-    let total = manifest.files.iter().map(|file| file.size).sum();
+    let total = manifest.listed().map(|file| file.size).sum();
     let mut sending = Sending {
         plan,
         bucket: &bucket,
@@ -129,10 +129,10 @@ pub(super) async fn deliver(
         total,
     };
     let mut sums = String::new();
-    for file in &manifest.files {
+    for file in manifest.listed() {
         let key = format!("{}{}", plan.prefix, file.path);
-        let path = source.folder.join(&file.path);
-        sending.file(&key, &path, file.size, &file.sha256).await?;
+        let path = source.folder.join(file.path);
+        sending.file(&key, &path, file.size, file.sha256).await?;
         sums.push_str(&format!("{}  {}\n", file.sha256, file.path));
     }
     let bytes = sending.sent;

@@ -14,6 +14,8 @@ static AGENT: &[u8] = include_bytes!(env!("OVENBIRD_AGENT_BIN"));
 /// The folder in the guest that holds everything of ours; removed by sanitising. It is on the root disk, since
 /// `/run` and `/tmp` are often mounted `noexec` and do not survive a reboot.
 pub const GUEST_FOLDER: &str = "/var/lib/ovenbird";
+/// Where components leave reports for people: what lies there after the tests goes with the image.
+pub const EVIDENCE_FOLDER: &str = "/var/lib/ovenbird/evidence";
 /// The agent's place in it.
 pub const GUEST_AGENT: &str = "/var/lib/ovenbird/agent";
 /// The exit status with which the agent asks for a reboot (as AWSTOE does under its service).

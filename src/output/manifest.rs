@@ -57,6 +57,9 @@ pub struct Manifest {
     pub boots: Vec<Boot>,
     /// Every file, sorted by path.
     pub files: Vec<OutputFile>,
+    /// Files about the image, sorted by path; they go wherever it goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Tags of the recipe.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -177,7 +180,83 @@ pub struct OutputFile {
     pub sha256: String,
 }
 
+/// A file about the image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attachment {
+    /// Relative to the manifest's folder.
+    pub path: Utf8PathBuf,
+    /// What it is.
+    pub kind: AttachmentKind,
+    /// Length in bytes.
+    pub size: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// What a file about an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachmentKind {
+    /// A bill of materials as SPDX.
+    Spdx,
+    /// A bill of materials as CycloneDX.
+    CycloneDx,
+    /// Known vulnerabilities of what is installed.
+    Vulnerabilities,
+    /// What a component left for people to see: reports, results of scanners.
+    Evidence,
+}
+
+impl Attachment {
+    /// Describes a file of an image's folder.
+    ///
+    /// # Errors
+    /// [`FailureKind::Output`] if it can't be read.
+    pub fn of(folder: &Utf8Path, path: &Utf8Path, kind: AttachmentKind) -> Result<Self> {
+        let place = folder.join(path);
+        let failed = || format!("cannot read {place}");
+        let size = std::fs::metadata(&place)
+            .or_failure(FailureKind::Output, failed)?
+            .len();
+        let sha256 = ovenbird_provenance::folder::digest_of(&place)
+            .or_failure(FailureKind::Output, failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+            size,
+            sha256,
+        })
+    }
+}
+
+/// A file that belongs to an image, whatever it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'a> {
+    /// Relative to the manifest's folder.
+    pub path: &'a Utf8Path,
+    /// Length in bytes.
+    pub size: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: &'a str,
+}
+
 impl Manifest {
+    /// Outputs and attachments.
+    pub fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
+        let outputs = self.files.iter().map(|file| Listed {
+            path: &file.path,
+            size: file.size,
+            sha256: &file.sha256,
+        });
+        let attachments = self.attachments.iter().map(|file| Listed {
+            path: &file.path,
+            size: file.size,
+            sha256: &file.sha256,
+        });
+        outputs.chain(attachments)
+    }
+
     /// The file's name.
     pub const FILE: &'static str = "manifest.json";
 

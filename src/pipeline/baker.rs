@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::events::Events;
 use crate::machine::{Accelerator, Host};
 use crate::packages::PackageCache;
-use crate::store::PACKAGES;
+use crate::signing::Seal;
+use crate::store::{Home, PACKAGES, Settings};
 
 /// A bake with everything it needs.
 pub struct Order {
@@ -55,6 +56,22 @@ pub trait Baker {
 pub struct LocalBaker {
     /// Where probes and layers are remembered.
     pub cache: Utf8PathBuf,
+    /// What signs the images.
+    pub signer: Option<Seal>,
+}
+
+impl LocalBaker {
+    /// The baker of a home.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`](crate::error::FailureKind::Config) if the home's settings can't be read, or the key that
+    /// they name can't be used.
+    pub fn of(home: &Home) -> Result<Self> {
+        Ok(Self {
+            cache: home.cache(),
+            signer: Settings::read(home)?.signing.seal(home.path(), None)?,
+        })
+    }
 }
 
 impl Baker for LocalBaker {
@@ -89,6 +106,7 @@ impl Baker for LocalBaker {
             test_timeout: Some(order.test_timeout),
             without_packages: !order.with_packages,
             distribution: order.distribution,
+            signer: self.signer.clone(),
             ..Options::default()
         };
         let baked = bake::bake(

@@ -1,13 +1,16 @@
 //! Whether an image is what was signed: signature, every file, the disks themselves, and who the image says it is.
 
 use camino::Utf8Path;
+use jiff::Timestamp;
 use ovenbird_disk::{NoProgress, OpenOptions, disk_digest, open_with};
 use ovenbird_provenance::folder::{self, Verified};
 use ovenbird_provenance::key::PublicKey;
 use serde::Serialize;
 
+use super::policy::Policy;
 use super::statement::{BUILD_TYPE, DISK_DIGEST};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::output::Manifest;
 
 /// What the image must be, besides unchanged.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct Wanted {
     pub image: Option<String>,
     /// Only this file of the folder, by its path in it.
     pub only: Option<String>,
+    /// What else is demanded of it.
+    pub policy: Option<Policy>,
 }
 
 /// What was found to be right.
@@ -71,6 +76,18 @@ pub fn check(folder: &Utf8Path, trusted: &[PublicKey], wanted: &Wanted) -> Resul
         faults.push(format!("it is {image}, but lies where {place} belongs"));
     }
     let disks = disks(folder, &verified, wanted, &mut faults);
+    if let Some(policy) = &wanted.policy {
+        // Only what is signed is believed.
+        if verified.files.iter().any(|file| file == Manifest::FILE) {
+            let signers = verified.signers.len();
+            faults.extend(policy.faults(&Manifest::read(folder)?, signers, Timestamp::now()));
+        } else {
+            faults.push(format!(
+                "{} is not as signed, so the policy can't be checked",
+                Manifest::FILE
+            ));
+        }
+    }
     if !faults.is_empty() {
         return Err(Failure::new(
             FailureKind::Output,

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_provenance::dsse::Signer;
-use ovenbird_provenance::external::CommandSigner;
+use ovenbird_provenance::external::{CommandSigner, SignError};
 use ovenbird_provenance::key::{Algorithm, KeyError, PrivateKey, PublicKey};
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
@@ -15,6 +16,62 @@ pub const PASSPHRASE: &str = "OVENBIRD_KEY_PASSPHRASE";
 
 /// Before a command that signs, where a key's file is expected.
 const COMMAND: &str = "command:";
+
+/// What signs the images of a home.
+#[derive(Clone)]
+pub struct Seal(Arc<dyn Signer + Send + Sync>);
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal(..)")
+    }
+}
+
+impl Signer for Seal {
+    fn public(&self) -> std::result::Result<PublicKey, SignError> {
+        self.0.public()
+    }
+
+    fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, SignError> {
+        self.0.sign(message)
+    }
+}
+
+/// What `[signing]` in a home's `config.toml` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SigningSettings {
+    /// The private key's file, or `command:` with what signs; paths are relative to the home.
+    key: Option<String>,
+    /// The public key of a command.
+    public_key: Option<Utf8PathBuf>,
+    /// A file with the key's passphrase.
+    passphrase_file: Option<Utf8PathBuf>,
+}
+
+impl SigningSettings {
+    /// What signs every image of this home, if that is wanted; `instead` is another key, as the command line has it.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] if the key can't be used.
+    pub fn seal(&self, home: &Utf8Path, instead: Option<&str>) -> Result<Option<Seal>> {
+        let Some(key) = instead.or(self.key.as_deref()) else {
+            return Ok(None);
+        };
+        let key = match instead {
+            None if !key.starts_with(COMMAND) => home.join(key).into_string(),
+            _ => key.to_owned(),
+        };
+        let passphrase = passphrase(
+            self.passphrase_file
+                .as_ref()
+                .map(|file| home.join(file))
+                .as_deref(),
+        )?;
+        let public = self.public_key.as_ref().map(|file| home.join(file));
+        signer(&key, public.as_deref(), passphrase.as_deref()).map(Some)
+    }
+}
 
 /// The passphrase: from a file, else from the environment.
 ///
@@ -117,17 +174,14 @@ pub fn private_key(path: &Utf8Path, passphrase: Option<&str>) -> Result<PrivateK
 ///
 /// # Errors
 /// [`FailureKind::Config`] if the key can't be used.
-pub fn signer(
-    key: &str,
-    public: Option<&Utf8Path>,
-    passphrase: Option<&str>,
-) -> Result<Box<dyn Signer>> {
+pub fn signer(key: &str, public: Option<&Utf8Path>, passphrase: Option<&str>) -> Result<Seal> {
     match (key.strip_prefix(COMMAND), public) {
-        (Some(command), Some(public)) => {
-            Ok(Box::new(CommandSigner::new(command, public_key(public)?)))
-        }
+        (Some(command), Some(public)) => Ok(Seal(Arc::new(CommandSigner::new(
+            command,
+            public_key(public)?,
+        )))),
         (Some(_), None) => Err(Failure::config("a command that signs needs its public key")
             .with_hint("give it by --public-key FILE")),
-        (None, _) => Ok(Box::new(private_key(Utf8Path::new(key), passphrase)?)),
+        (None, _) => Ok(Seal(Arc::new(private_key(Utf8Path::new(key), passphrase)?))),
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod keys;
+mod policy;
 mod statement;
 
 use camino::Utf8Path;
@@ -11,7 +12,10 @@ use ovenbird_provenance::key::KeyId;
 use ovenbird_provenance::statement::PAYLOAD_TYPE;
 
 pub use check::{Checked, Wanted, check};
-pub use keys::{PASSPHRASE, generate, passphrase, private_key, public_key, signer};
+pub use keys::{
+    PASSPHRASE, Seal, SigningSettings, generate, passphrase, private_key, public_key, signer,
+};
+pub use policy::Policy;
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
@@ -23,8 +27,8 @@ use crate::output::Manifest;
 /// [`FailureKind::Output`] if a file is not as the manifest says, or the signature can't be made or written.
 pub fn sign(folder: &Utf8Path, signer: &dyn Signer) -> Result<KeyId> {
     let manifest = Manifest::read(folder)?;
-    for file in &manifest.files {
-        let path = folder.join(&file.path);
+    for file in manifest.listed() {
+        let path = folder.join(file.path);
         let found = digest_of(&path).or_failure(FailureKind::Output, || {
             format!("cannot sign {folder}: a file of it can't be read")
         })?;

@@ -44,6 +44,11 @@ pub fn of(manifest: &Manifest, folder: &Utf8Path) -> Result<Statement> {
             }
         })
         .collect();
+    subject.extend(manifest.attachments.iter().map(|file| Resource {
+        name: file.path.to_string(),
+        digest: sha256(&file.sha256),
+        ..Resource::default()
+    }));
     let of_manifest = digest_of(&folder.join(Manifest::FILE))
         .or_failure(FailureKind::Output, || "cannot read the manifest".into())?;
     subject.push(Resource {

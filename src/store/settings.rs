@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Home;
 use crate::documents::quota::{QUOTAS, default_of};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::signing::SigningSettings;
 
 /// The file's name.
 pub const FILE: &str = "config.toml";
@@ -21,6 +22,8 @@ pub struct Settings {
     quotas: BTreeMap<String, u64>,
     /// What `gc` leaves alone.
     gc: Collection,
+    /// What signs finished images.
+    pub signing: SigningSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird::machine::Firmware;
+use ovenbird::output::manifest::AttachmentKind;
 use ovenbird::output::{Manifest, OutputFormat};
 use sha2::{Digest as _, Sha256};
 
@@ -16,12 +17,16 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     let setup = setup::with_base();
     let recipe = setup::source("recipes/demo.yml");
     let target = setup.path().join("out");
+    let key = setup.path().join("release");
+    setup.run(&["keys", "generate", key.as_str()]).expect(0);
     let ran = setup
         .run(&[
             "build",
             recipe.as_str(),
             "--destination",
             target.as_str(),
+            "--sign-key",
+            key.as_str(),
             "--json",
         ])
         .expect(0);
@@ -30,6 +35,7 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     let manifest = Manifest::read(&target).unwrap();
     the_events_tell_the_story(&ran.stdout);
     the_manifest_is_true(&manifest, &target);
+    it_is_what_the_policy_demands(&setup, &manifest, &target);
     the_store_knows_it(&setup, &manifest);
     the_disks_are_one(&manifest, &target);
     nothing_of_the_bake_is_left_on_the_disk(&target.join(file(&manifest, OutputFormat::Raw)));
@@ -38,6 +44,35 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     let raw = target.join(file(&manifest, OutputFormat::Raw));
     let fitted = a_fitted_disk(&setup, &raw);
     the_disk_boots_outside(&raw, &fitted, setup.path());
+}
+
+/// Signed by the bake itself, and everything that a policy can ask of it was seen.
+fn it_is_what_the_policy_demands(setup: &setup::Setup, manifest: &Manifest, target: &Utf8Path) {
+    let paths: Vec<&str> = manifest
+        .attachments
+        .iter()
+        .filter(|file| file.kind == AttachmentKind::Evidence)
+        .map(|file| file.path.as_str())
+        .collect();
+    assert_eq!(paths, ["evidence/bios-virtio/boot-times.txt"]);
+    let times = std::fs::read_to_string(target.join(paths[0])).unwrap();
+    assert!(times.contains(".service"), "{times}");
+    let policy = |more: &str| {
+        setup.file(
+            "policy.toml",
+            &format!(
+                "keys = [\"release.pub\"]\nimage = [\"demo-*\"]\nmaxAgeDays = 1\nparents = [\"debian-12/*\"]\n\
+                 bootedBy = [\"bios\"]\ncopiesCompared = true\n[components]\nrequired = [\"web-server\"]\n\
+                 [packages]\nrequired = [\"nginx\"]\n{more}[cleanUp]\n"
+            ),
+        );
+        setup.run(&["verify", target.as_str(), "--policy", "policy.toml"])
+    };
+    policy("").expect(0);
+    policy("forbidden = [\"openssh-server\"]\n")
+        .expect(8)
+        .says("the package openssh-server/")
+        .says("is forbidden by openssh-server");
 }
 
 fn file(manifest: &Manifest, format: OutputFormat) -> &Utf8Path {

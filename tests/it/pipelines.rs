@@ -239,6 +239,7 @@ fn manifest_of(order: &Order) -> Manifest {
         disk_digest: String::new(),
         boots: Vec::new(),
         files: Vec::new(),
+        attachments: Vec::new(),
         tags: BTreeMap::new(),
     }
 }

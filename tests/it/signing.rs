@@ -242,3 +242,66 @@ fn several_sign_by_files_and_by_commands() {
         .expect(8)
         .says("exists already");
 }
+
+#[test]
+fn a_policy_says_what_the_image_must_be() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let (second, second_public) = key(&setup, "second");
+    let folder = image(&setup, "out", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let policy = |text: &str| {
+        setup.file("policy.toml", text);
+        setup.run(&["verify", folder.as_str(), "--policy", "policy.toml"])
+    };
+    let good = "keys = [\"release.pub\", \"second.pub\"]\nimage = [\"web\"]\nminimumVersion = \"1.2.3\"\nparents = [\"debian-12/*\"]\n\
+                [components]\nrequired = [\"nginx/1.*\"]\n";
+    policy(good).expect(0);
+    policy(&format!("signatures = 2\n{good}"))
+        .expect(8)
+        .says("signed by 1 trusted keys, wanted are 2");
+    setup
+        .run(&["sign", folder.as_str(), "--key", &second])
+        .expect(0);
+    policy(&format!("signatures = 2\n{good}")).expect(0);
+    policy(&good.replace("1.2.3", "1.3.0"))
+        .expect(8)
+        .says("its version is 1.2.3, at least 1.3.0 is wanted");
+    policy(&format!("{good}forbiden = [\"x\"]\n"))
+        .expect(3)
+        .says("policy.toml is not a policy")
+        .says("unknown field `forbiden`");
+    policy("image = [\"web\"]\n")
+        .expect(3)
+        .says("no key is trusted");
+    // A manifest that is not as signed is not asked.
+    let manifest = folder.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("debian-12", "debian-13")).unwrap();
+    policy(good)
+        .expect(8)
+        .says("was changed")
+        .says("the policy can't be checked");
+    let both = [public, second_public];
+    assert!(both.iter().all(|file| Utf8Path::new(file).exists()));
+}
+
+#[test]
+fn a_home_signs_only_with_a_key_that_can_be_used() {
+    let setup = setup::with_base();
+    setup.file("recipe.yml", "kind: ImageRecipe\nname: web\nsemanticVersion: 1.0.0\nparentImage: debian-12\ncomponents: []\n");
+    std::fs::write(
+        setup.home().join("config.toml"),
+        "[signing]\nkey = \"keys/release\"\n",
+    )
+    .unwrap();
+    setup
+        .run(&["build", "recipe.yml"])
+        .expect(3)
+        .says("cannot read the key")
+        .says("keys/release");
+    let list = setup.run(&["image", "list", "--json"]).expect(0);
+    assert_eq!(list.stdout.trim(), "[]", "nothing was begun");
+}

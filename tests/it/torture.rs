@@ -155,10 +155,10 @@ fn guest_twenty_builds_at_once_take_turns() {
         component(&setup, name, "0");
     }
     // They begin alike and go apart.
-    recipe(&setup, "a.yml", "a", &["one"]);
-    recipe(&setup, "b.yml", "b", &["one", "two"]);
-    recipe(&setup, "c.yml", "c", &["one", "two", "three"]);
-    recipe(&setup, "d.yml", "d", &["one", "four"]);
+    recipe(&setup, "a.yml", "many-a", &["one"]);
+    recipe(&setup, "b.yml", "many-b", &["one", "two"]);
+    recipe(&setup, "c.yml", "many-c", &["one", "two", "three"]);
+    recipe(&setup, "d.yml", "many-d", &["one", "four"]);
     let children: Vec<_> = (0..20)
         .map(|number| {
             let file = ["a.yml", "b.yml", "c.yml", "d.yml"][number % 4];

@@ -117,6 +117,12 @@ pub(super) fn run_to_end(context: &Context<'_>, mut command: Command) -> Result<
     command
         .env("WORKING_DIRECTORY", context.working_directory)
         .current_dir(context.working_directory);
+    if let Some(folder) = context.evidence {
+        // Whoever leaves something there may do so under another user; only the folder is ours.
+        crate::platform::create_private_folder(folder)
+            .map_err(|error| Failure::new(format!("cannot make {}: {error}", folder.display())))?;
+        command.env("OVENBIRD_EVIDENCE", folder);
+    }
     let program = command.get_program().to_string_lossy().into_owned();
     let mut output_log = OutputLog::new(context);
     let ending = process::run(&mut command, context.deadline, &mut |pipe, bytes| {

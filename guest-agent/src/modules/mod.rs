@@ -37,6 +37,8 @@ pub struct Context<'a> {
     pub deadline: Option<Instant>,
     /// Where commands run and relative paths start.
     pub working_directory: &'a Path,
+    /// Where components leave what people shall see, if anybody collects it.
+    pub evidence: Option<&'a Path>,
     /// A folder for temporary files, removed after the step.
     pub scratch: &'a Path,
     /// Object storage.

@@ -391,6 +391,7 @@ impl Engine<'_> {
             place,
             deadline,
             working_directory: &self.working_directory,
+            evidence: self.config.evidence_directory.as_deref(),
             scratch: &self.scratch,
             object_store: &self.config.object_store,
             repeated,

@@ -21,7 +21,7 @@ use crate::output::manifest::SanitiseResult;
 
 use rules::Turn;
 pub use rules::{RULES, Rule};
-pub(super) use verify::fits;
+pub(crate) use verify::fits;
 pub use verify::verify;
 
 /// The digest of all rules: an image that was cleaned by others is another image.

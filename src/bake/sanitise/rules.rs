@@ -69,6 +69,11 @@ const fn rule(
 }
 
 impl Rule {
+    /// Whether what it does can be seen on the finished disk.
+    pub fn leaves_traces(&self) -> bool {
+        self.traces.iter().any(|trace| !matches!(trace, Nothing))
+    }
+
     const fn kept_by(self, marker: &'static str) -> Self {
         Self {
             marker: Some(marker),
