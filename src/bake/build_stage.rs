@@ -79,6 +79,9 @@ impl BuildStage<'_, '_> {
         }
         let (mut layers, mut making) = self.look_up().await?;
         let mut disk = self.place(making.front());
+        let drafts = making.iter().filter_map(|making| making.draft.as_ref());
+        self.instances
+            .put_overlays_in(drafts.map(|draft| draft.folder().to_owned()));
         let started = self.launch(&layers, &disk).await?;
         if layers.is_empty() {
             self.bootstrap().await?;
@@ -362,7 +365,10 @@ impl BuildStage<'_, '_> {
     /// Has the guest ready for its components: documents, and the way to the package cache.
     async fn prepare(&mut self) -> Result<()> {
         let guest = self.instances.guest()?;
-        let offered = match self.packages.filter(|_| self.plan.machine.network) {
+        let offered = match self
+            .packages
+            .filter(|_| self.plan.machine.network.has_packages())
+        {
             None => None,
             Some(packages) => match guest.offer(packages.address()).await {
                 Ok(port) => Some(port),

@@ -460,14 +460,7 @@ fn component_inputs(
         }
     }
     inputs.set("the working directory", plan.working_directory.clone());
-    inputs.set(
-        "the network",
-        if plan.machine.network {
-            "open"
-        } else {
-            "closed"
-        },
-    );
+    inputs.set("the network", plan.machine.network.as_str());
     inputs
 }
 

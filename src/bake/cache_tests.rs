@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use super::super::plan::{MachinePlan, Parent, PlannedFile, planned};
 use super::*;
 use crate::layers::{Record, host_start};
-use crate::machine::{Arch, Firmware};
+use crate::machine::{Arch, Firmware, Network};
 
 fn plan() -> BakePlan {
     BakePlan {
@@ -31,7 +31,7 @@ fn plan() -> BakePlan {
             firmware: Firmware::Bios,
             cpus: 2,
             memory_mib: 1024,
-            network: true,
+            network: Network::User,
         },
         outputs: Vec::new(),
         destination: None,
@@ -99,9 +99,9 @@ fn each_change_misses_exactly_what_it_concerns() {
             "the firmware changed from bios to uefi",
         ),
         (
-            |plan| plan.machine.network = false,
+            |plan| plan.machine.network = Network::None,
             1,
-            "the network changed from open to closed",
+            "the network changed from user to none",
         ),
         (
             |plan| {

@@ -2,7 +2,7 @@
 
 use std::process::{ExitStatus, Stdio};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
 use super::admission::{Need, Room, Seat, Seats};
@@ -21,8 +21,7 @@ use crate::machine::args::LAYOUT;
 use crate::machine::firmware::find_uefi;
 use crate::machine::memory::StateFiles;
 use crate::machine::{
-    Accelerator, Arch, Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, Network,
-    OnReboot,
+    Accelerator, Arch, Boot, Disk, DiskBus, Firmware, FirmwareFiles, Host, MachineSpec, OnReboot,
 };
 
 /// What to do with the guest when a run fails.
@@ -106,6 +105,8 @@ pub struct Instances<'a> {
     run: RunFolder,
     on_error: OnError,
     guest: Option<Guest>,
+    /// Folders in which guests' disks get overlays, besides the run's own.
+    overlays: Vec<Utf8PathBuf>,
     /// The guest's seat on this host.
     seat: Option<Seat>,
     trouble: watch::Sender<Option<Trouble>>,
@@ -126,6 +127,7 @@ impl<'a> Instances<'a> {
             machine,
             label,
             recorder,
+            overlays: vec![run.path().to_owned()],
             run,
             on_error,
             guest: None,
@@ -159,6 +161,11 @@ impl<'a> Instances<'a> {
             self.seat = Some(seat);
         }
         Ok(())
+    }
+
+    /// Says where else guests' disks will get overlays: QEMU reaches no other folders.
+    pub fn put_overlays_in(&mut self, folders: impl IntoIterator<Item = Utf8PathBuf>) {
+        self.overlays.extend(folders);
     }
 
     /// The run's folder.
@@ -422,12 +429,9 @@ impl<'a> Instances<'a> {
                     read_only: false,
                 }],
                 boot: launch.boot.clone(),
-                network: if self.machine.network {
-                    Network::User
-                } else {
-                    Network::Restricted
-                },
+                network: self.machine.network,
                 on_reboot: OnReboot::Exit,
+                overlays: self.overlays.clone(),
             },
             seed: Seed::for_guest(launch.purpose, &instance, hostname, &keys)?,
             instance,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::local_values::LocalSource;
 use super::sanitise::Choice;
 use crate::aws::stored_values::StoredName;
-use crate::machine::{Arch, Boot, DiskBus, Firmware};
+use crate::machine::{Arch, Boot, DiskBus, Firmware, Network};
 use crate::output::OutputFormat;
 
 /// A bake with all its inputs.
@@ -163,8 +163,8 @@ pub struct MachinePlan {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Whether the guest may reach the network.
-    pub network: bool,
+    /// How far the guest reaches.
+    pub network: Network,
 }
 
 /// A fresh boot of the finished output.

@@ -24,7 +24,7 @@ use crate::documents::{
     Body, Component, Document as Resource, ImageRecipe, Kind, ResourceReference, Version,
 };
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
-use crate::machine::{Arch, DiskBus, Firmware};
+use crate::machine::{Arch, DiskBus, Firmware, Network};
 use crate::output::OutputFormat;
 use crate::store::{ResourceRecord, Store};
 
@@ -169,7 +169,7 @@ pub fn plan(
                 .memory_mib
                 .or(local.memory_mib)
                 .unwrap_or(DEFAULT_MEMORY_MIB),
-            network: local.network.unwrap_or(true),
+            network: local.network.unwrap_or_default(),
         },
         outputs,
         destination,
@@ -233,7 +233,7 @@ pub fn machine_for(base: &BaseImage, overrides: &Overrides) -> MachinePlan {
         firmware: default_firmware(base),
         cpus: overrides.cpus.unwrap_or_else(default_cpus),
         memory_mib: overrides.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB),
-        network: true,
+        network: Network::User,
     }
 }
 

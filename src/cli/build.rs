@@ -186,13 +186,14 @@ pub async fn bake_image(
     session: &Session,
 ) -> Result<ExitCode> {
     let attended = attend(store, &session.home, image, session.printer.reader())?;
-    let packages = if args.no_package_cache || !plan.machine.network || from != Stage::Build {
-        None
-    } else {
-        Some(Arc::new(
-            PackageCache::start(&session.home.packages()).await?,
-        ))
-    };
+    let packages =
+        if args.no_package_cache || !plan.machine.network.has_packages() || from != Stage::Build {
+            None
+        } else {
+            Some(Arc::new(
+                PackageCache::start(&session.home.packages()).await?,
+            ))
+        };
     let options = Options {
         packages,
         on_error: args.on_error.into(),

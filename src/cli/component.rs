@@ -17,7 +17,7 @@ use crate::catalog;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::guest::agent;
-use crate::machine::{Accelerator, Host};
+use crate::machine::{Accelerator, Host, Network};
 
 /// Where components work in the guest if nobody says anything else; the service's default.
 const WORKING_DIRECTORY: &str = "/tmp";
@@ -188,7 +188,9 @@ async fn run_in_guest(base: &str, args: RunArgs, session: &Session) -> Result<Ex
         ..Overrides::default()
     };
     let mut machine = resolve::machine_for(&base, &overrides);
-    machine.network = !args.guest.no_network;
+    if args.guest.no_network {
+        machine.network = Network::None;
+    }
     let host = Host::find(machine.arch, args.guest.accel, &home.cache()).await?;
     if host.accelerator() == Accelerator::Tcg && args.guest.accel.is_none() {
         session.printer.warn(format!(

@@ -221,7 +221,7 @@ fn logs(session: &Session, prepared: &Prepared) -> Result<Utf8PathBuf> {
 }
 
 async fn packages(prepared: &Prepared, session: &Session) -> Result<Option<PackageCache>> {
-    if !prepared.plan.machine.network {
+    if !prepared.plan.machine.network.has_packages() {
         return Ok(None);
     }
     PackageCache::start(&session.home.packages())

@@ -10,7 +10,7 @@ use super::Session;
 use crate::catalog::bootstrap::mirror::Mirror;
 use crate::error::{Failure, Result};
 use crate::machine::accel::Verdict;
-use crate::machine::{Arch, Host, firmware};
+use crate::machine::{Arch, Host, confine, firmware};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,8 @@ enum Purpose {
     BuildBase,
     /// Images that boot by UEFI.
     Uefi,
+    /// Guests that nobody vouches for.
+    Strangers,
 }
 
 impl Purpose {
@@ -38,6 +40,7 @@ impl Purpose {
             Self::Bake => "every bake",
             Self::BuildBase => "ovenbird base build",
             Self::Uefi => "guests with UEFI",
+            Self::Strangers => "guests of strangers",
         }
     }
 }
@@ -246,6 +249,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
     findings.push(uefi(family));
     findings.extend(NEEDS.iter().map(|need| program(need, family)));
     findings.push(package_source());
+    findings.push(confinement());
     findings.extend(namespaces());
     let broken: Vec<&Finding> = findings.iter().filter(|finding| !finding.found).collect();
 
@@ -283,6 +287,17 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
         "this machine can't bake yet: {} missing",
         fatal.join(", ")
     )))
+}
+
+/// Whether QEMU can be kept from this machine's files.
+fn confinement() -> Finding {
+    let name = "confinement of QEMU";
+    if confine::is_supported() {
+        let detail = "Landlock: it reaches its own files only";
+        return Finding::found(name, Purpose::Strangers, detail.into());
+    }
+    let detail = "this kernel has no Landlock (Linux 5.13, and `landlock` among its LSMs): QEMU has all rights of its user";
+    Finding::missing(name, Purpose::Strangers, detail.into(), None)
 }
 
 /// One command for all packages, then what is not a package.

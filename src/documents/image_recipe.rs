@@ -12,6 +12,7 @@ use super::reference::{Complaint, Refers};
 use super::shape::{ANY, Field, Pattern, Reader, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
 use super::vocabulary;
+use crate::machine::args::Network;
 use crate::machine::{Arch, Firmware};
 use crate::output::OutputFormat;
 
@@ -124,6 +125,12 @@ static AGENT: Shape = Shape {
     rules: &[],
 };
 
+/// Words for `local.network`.
+pub const NETWORK: &[&str] = &[
+    Network::User.as_str(),
+    Network::Packages.as_str(),
+    Network::None.as_str(),
+];
 const FIRMWARE: &[&str] = &[Firmware::Bios.as_str(), Firmware::Uefi.as_str()];
 /// The formats of outputs, as documents name them.
 pub const FORMATS: &[&str] = &[
@@ -184,8 +191,8 @@ static LOCAL: Shape = Shape {
         ),
         Field::new(
             "network",
-            Type::Boolean,
-            "Whether the guest may reach the network; true if nothing is said.",
+            Type::Word(NETWORK),
+            "How far the guest reaches: as far as this machine (`user`, if nothing is said), to the cache of packages on it, or nowhere.",
         ),
         Field::new(
             "storedValues",
@@ -401,8 +408,8 @@ pub struct ImageRecipeLocal {
     pub test_nvme: bool,
     /// Whether a second copy is booted with another seed, and must be another machine.
     pub test_copies: bool,
-    /// Whether the guest may reach the network; true if nothing is said.
-    pub network: Option<bool>,
+    /// How far the guest reaches; as far as this machine if nothing is said.
+    pub network: Option<Network>,
     /// Values that come from this machine instead of from AWS.
     pub stored_values: Vec<LocalValue>,
     /// The clean-up before the image is made.

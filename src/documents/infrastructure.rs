@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
+use super::image_recipe::NETWORK;
 use super::image_recipe::{CPUS_FIELD, MEMORY_FIELD, memory};
 use super::shape::{ANY, Field, Pattern, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::vocabulary;
 use crate::machine::Accelerator;
+use crate::machine::args::Network;
 
 static PROFILE: Pattern = Pattern::new(
     r"^[A-Za-z0-9_+=,.@-]+$",
@@ -180,8 +182,8 @@ static LOCAL: Shape = Shape {
         ),
         Field::new(
             "network",
-            Type::Boolean,
-            "Whether guests may reach the network.",
+            Type::Word(NETWORK),
+            "How far guests reach: as far as this machine, to the cache of packages on it, or nowhere.",
         ),
         Field::new(
             "logFolder",
@@ -384,7 +386,7 @@ pub struct InfrastructureLocal {
     /// Instead of the one that the probe finds.
     pub accelerator: Option<Accelerator>,
     /// Whether guests may reach the network.
-    pub network: Option<bool>,
+    pub network: Option<Network>,
     /// A folder that gets a copy of every build's logs.
     pub log_folder: Option<Utf8PathBuf>,
     /// Who is told when an image becomes AVAILABLE or FAILED.

@@ -109,6 +109,11 @@ impl Draft {
         &self.id
     }
 
+    /// Where it grows.
+    pub fn folder(&self) -> &Utf8Path {
+        &self.folder
+    }
+
     /// Where its disk is written.
     pub fn disk(&self) -> Utf8PathBuf {
         self.folder.join(DISK)

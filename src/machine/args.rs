@@ -6,6 +6,7 @@
 use std::os::fd::RawFd;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::accel::Accelerator;
@@ -35,6 +36,8 @@ pub struct MachineSpec {
     pub network: Network,
     /// What a reboot of the guest does.
     pub on_reboot: OnReboot,
+    /// Folders in which the root disk will get overlays while the machine runs.
+    pub overlays: Vec<Utf8PathBuf>,
 }
 
 /// Firmware with its files.
@@ -91,13 +94,33 @@ pub enum Boot {
     },
 }
 
-/// The guest's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a guest reaches. Into it leads SSH alone, on a port of the loopback interface that QEMU picks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// User-mode network; only SSH comes in, on a port of the loopback interface that QEMU picks.
+    /// Everything that the host reaches: QEMU's user-mode network.
+    #[default]
     User,
-    /// The same without any way out of the guest.
-    Restricted,
+    /// The host's package cache and nothing else.
+    Packages,
+    /// Nothing.
+    None,
+}
+
+impl Network {
+    /// The name in documents and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Packages => "packages",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether the guest may have the host's package cache.
+    pub const fn has_packages(self) -> bool {
+        !matches!(self, Self::None)
+    }
 }
 
 /// What a reboot of the guest does.
@@ -199,7 +222,7 @@ pub fn build(spec: &MachineSpec, wiring: &Wiring) -> Vec<String> {
     }
     let restrict = match spec.network {
         Network::User => "",
-        Network::Restricted => ",restrict=on",
+        Network::Packages | Network::None => ",restrict=on",
     };
     // Port 0: the kernel picks a free one, so that parallel bakes can't race; QMP tells which. Loopback only.
     args.pair(
@@ -376,6 +399,7 @@ mod tests {
             },
             network: Network::User,
             on_reboot: OnReboot::Exit,
+            overlays: Vec::new(),
         }
     }
 
@@ -431,7 +455,7 @@ mod tests {
         let mut spec = spec();
         spec.accelerator = Accelerator::Kvm;
         spec.boot = Boot::Disk;
-        spec.network = Network::Restricted;
+        spec.network = Network::None;
         spec.on_reboot = OnReboot::Restart;
         spec.disks[0].bus = DiskBus::Nvme;
         spec.firmware = FirmwareFiles::Uefi {

@@ -5,6 +5,7 @@
 
 pub mod accel;
 pub mod args;
+pub mod confine;
 pub mod console;
 pub mod firmware;
 pub mod memory;
@@ -31,6 +32,8 @@ pub use firmware::Firmware;
 pub use qemu::{Arch, Qemu};
 pub use qmp::Qmp;
 
+#[cfg(target_os = "linux")]
+use self::confine::Confinement;
 use self::ram::Ram;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
@@ -140,6 +143,14 @@ impl Machine {
             .kill_on_drop(!survive);
         if !survive {
             die_with_parent(&mut command);
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let sockets = wiring.qmp.parent().unwrap_or(folder);
+            let files = confine::Files::of(qemu, spec, &[folder, sockets]);
+            Confinement::to(&files)
+                .or_failure(FailureKind::Environment, || "cannot confine QEMU".into())?
+                .apply(&mut command);
         }
         if let Some(ram) = &memory {
             inherit(&mut command, ram.descriptor());

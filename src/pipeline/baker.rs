@@ -80,7 +80,7 @@ impl Baker for LocalBaker {
             let provisions =
                 Provisions::gather(&order.plan.components, &order.plan.local_values).await?;
             let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
-            let packages = if order.plan.machine.network {
+            let packages = if order.plan.machine.network.has_packages() {
                 let folder = self.cache.join(PACKAGES);
                 Some(Arc::new(PackageCache::start(&folder).await?))
             } else {

@@ -258,11 +258,11 @@ for f in /etc/sysconfig/network-scripts/ifcfg-*; do [ -f "$f" ] && sed -i '/^HWA
         "state",
         "state of system services that belongs to one machine: faillock, timers, clock, caches, device lists, rpm's locks",
         r#"
-rm -rf /var/lib/rsyslog/imjournal.state /var/lib/systemd/timers/* /var/lib/systemd/timesync/clock /var/lib/private/systemd/timesync/clock
+rm -rf /var/lib/rsyslog/imjournal.state /var/lib/systemd/timers /var/lib/systemd/timesync/clock /var/lib/private/systemd/timesync/clock
 rm -rf /var/run/faillock/* /var/lib/faillock/* /var/run/console/* /var/cache/ldconfig/* /var/lib/blkid/* /run/blkid/* /etc/lvm/devices/system.devices
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid- /var/lib/rpm/__db.* /var/lib/yum/uuid"#,
         &[
-            Gone("/var/lib/systemd/timers/*"),
+            Gone("/var/lib/systemd/timers"),
             Gone("/var/lib/faillock/*"),
             Gone("/var/cache/ldconfig/*"),
             Gone("/etc/lvm/devices/system.devices"),
