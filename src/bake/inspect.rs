@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use ovenbird_disk::fs::{self, FileSystem};
-use ovenbird_disk::{DiskReader, ErrorKind};
+use ovenbird_disk::fs;
+use ovenbird_disk::{DiskReader, ErrorKind, Window};
 
 use super::plan::{BakePlan, Parent};
 use super::{residue, sanitise};
@@ -33,8 +33,8 @@ pub fn inspect(
     mut sanitised: Vec<SanitiseResult>,
 ) -> Result<Inspection> {
     let disk = source.open()?;
-    let root = match fs::find_root(&disk) {
-        Ok((_, root)) => root,
+    let (volume, root) = match fs::find_root(&disk) {
+        Ok(found) => found,
         // XFS, Btrfs, LVM: the guest's own clean-up has to be believed, and the person is told so.
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::NotFound) => {
             return Ok(Inspection {
@@ -47,9 +47,26 @@ pub fn inspect(
     };
     let leftovers =
         sanitise::verify(&*root, &mut sanitised).map_err(|error| damaged().caused_by(error))?;
-    let parent = parent_root(&plan.parent)?;
-    let found =
-        residue::scan(&*root, parent.as_deref()).map_err(|error| damaged().caused_by(error))?;
+    let parent = parent_disk(&plan.parent)?;
+    let parent_root = fs::find_root(&parent).ok();
+    let scan = || -> ovenbird_disk::Result<_> {
+        let beneath = parent_root.as_ref().map(|(_, root)| &**root);
+        let mut found = residue::scan(&*root, beneath)?;
+        // The parent's volume counts only if it lies where this one lies.
+        let beneath = match &parent_root {
+            Some((theirs, _)) if theirs.start == volume.start => {
+                Some(Window::new(&parent, theirs.start, theirs.length)?)
+            }
+            _ => None,
+        };
+        found.extend(residue::scan_free_space(
+            &*root,
+            &Window::new(&disk, volume.start, volume.length)?,
+            beneath.as_ref().map(|window| window as &dyn DiskReader),
+        )?);
+        Ok(found)
+    };
+    let found = scan().map_err(|error| damaged().caused_by(error))?;
     let (allowed, residue): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|found| residue::is_allowed(found, &plan.residue_allowed));
@@ -94,11 +111,11 @@ fn damaged() -> Failure {
     )
 }
 
-/// The parent's root filesystem; none if it is of a kind that can't be read.
-fn parent_root(parent: &Parent) -> Result<Option<Box<dyn FileSystem>>> {
-    let disk: Arc<dyn DiskReader> = ovenbird_disk::open(parent.disk.as_std_path())
+/// The parent's disk.
+fn parent_disk(parent: &Parent) -> Result<Arc<dyn DiskReader>> {
+    let disk = ovenbird_disk::open(parent.disk.as_std_path())
         .or_failure(FailureKind::Environment, || {
             format!("cannot open the parent {}", parent.disk)
         })?;
-    Ok(fs::find_root(&disk).ok().map(|(_, root)| root))
+    Ok(disk)
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use ovenbird_disk::fs::{self, FileSystem, Node, NodeKind};
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use ovenbird_disk::{DiskReader, Extents};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::output::manifest::Residue;
 
@@ -52,6 +53,21 @@ static SET: LazyLock<Option<RegexSet>> = LazyLock::new(|| {
         .build()
         .ok()
 });
+
+/// The same one by one, to say where they fit.
+static SINGLE: LazyLock<Vec<Option<Regex>>> = LazyLock::new(|| {
+    let one = |(_, pattern): &(&str, &str)| RegexBuilder::new(pattern).unicode(false).build().ok();
+    PATTERNS.iter().map(one).collect()
+});
+
+/// Bytes of free space that are searched at a time.
+const FREE_PIECE: u64 = 4 << 20;
+/// More than any of the patterns takes to be recognised.
+const LONGEST_SECRET: u64 = 4096;
+/// What of free space is compared with the parent's: filesystems have blocks of this size or a multiple, mostly.
+const PAGE: usize = 4096;
+/// So many findings in free space say that something is wrong; more say nothing new.
+const FREE_FINDINGS: usize = 100;
 
 /// Where programs bring examples and tests along, which are no secrets.
 const SAMPLES: [&str; 4] = [
@@ -114,13 +130,86 @@ pub fn scan(
         }
         Ok(true)
     })?;
+    Ok(add_passwords(found, root, parent))
+}
+
+/// What lies in free space and looks like a secret: deleted, but there for everybody who reads the disk below its
+/// filesystem. What the parent had at the same place is the parent's.
+///
+/// # Errors
+/// If a filesystem is damaged.
+pub fn scan_free_space(
+    root: &dyn FileSystem,
+    volume: &dyn DiskReader,
+    parent: Option<&dyn DiskReader>,
+) -> ovenbird_disk::Result<Vec<Residue>> {
+    let mut found = BTreeSet::new();
+    let mut buffer = Vec::new();
+    let mut theirs = Vec::new();
+    root.free_space(&mut |range| {
+        for extent in Extents::range(volume, range.start, range.end - range.start) {
+            let extent = extent?;
+            if extent.kind.is_empty() {
+                continue;
+            }
+            let mut at = extent.offset;
+            while at < extent.end() && found.len() < FREE_FINDINGS {
+                let length = (extent.end() - at).min(FREE_PIECE);
+                buffer.resize(usize::try_from(length).unwrap_or(0), 0);
+                volume.read_at(&mut buffer, at)?;
+                if let Some(parent) = parent.filter(|parent| at + length <= parent.virtual_size()) {
+                    theirs.resize(buffer.len(), 0);
+                    parent.read_at(&mut theirs, at)?;
+                    for (page, known) in buffer.chunks_mut(PAGE).zip(theirs.chunks(PAGE)) {
+                        if page == known {
+                            page.fill(0);
+                        }
+                    }
+                }
+                search_free(&buffer, at, &mut found);
+                // What stands across the border of two pieces is whole in the second.
+                let step = if length == FREE_PIECE {
+                    length - LONGEST_SECRET
+                } else {
+                    length
+                };
+                at += step;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found.into_iter().collect())
+}
+
+fn search_free(bytes: &[u8], at: u64, found: &mut BTreeSet<Residue>) {
+    let Some(set) = SET.as_ref().filter(|_| bytes.iter().any(|byte| *byte != 0)) else {
+        return;
+    };
+    for index in set.matches(bytes) {
+        let Some(regex) = SINGLE.get(index).and_then(Option::as_ref) else {
+            continue;
+        };
+        for hit in regex.find_iter(bytes) {
+            found.insert(Residue {
+                rule: PATTERNS[index].0.to_owned(),
+                path: format!("free space, byte {}", at + hit.start() as u64),
+            });
+        }
+    }
+}
+
+fn add_passwords(
+    mut found: BTreeSet<Residue>,
+    root: &dyn FileSystem,
+    parent: Option<&dyn FileSystem>,
+) -> Vec<Residue> {
     for user in new_passwords(root, parent) {
         found.insert(Residue {
             rule: "password-hash".into(),
             path: format!("/etc/shadow, user {user}"),
         });
     }
-    Ok(found.into_iter().collect())
+    found.into_iter().collect()
 }
 
 /// Whether the recipe lets it stay: `RULE:PATTERN`, or a pattern for all rules.
@@ -324,5 +413,55 @@ mod tests {
         assert!(allowed("/opt/app/server.pem") && allowed("/opt/app/*.pem"));
         assert!(allowed("private-key:/opt/*"));
         assert!(!allowed("aws-access-key:/opt/*") && !allowed("/opt/other/*"));
+    }
+
+    #[test]
+    fn what_was_deleted_is_found_unless_the_parent_had_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        put(&tree, "etc/os-release", "ID=debian\n");
+        put(&tree, "root/old.key", &samples()[0].1);
+        let (before, image) = (folder.path().join("before"), folder.path().join("image"));
+        drop(disk(&tree, &before));
+        let rm = |image: &Path, path: &str| {
+            let done = Command::new("debugfs")
+                .args(["-w", "-R", &format!("rm {path}")])
+                .arg(image)
+                .env(
+                    "PATH",
+                    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()),
+                )
+                .output()
+                .unwrap();
+            assert!(done.status.success());
+        };
+        let scan = |image: &Path, parent: Option<&Path>| {
+            let disk: Arc<dyn DiskReader> = ovenbird_disk::open(image).unwrap();
+            let parent = parent.map(|parent| ovenbird_disk::open(parent).unwrap());
+            let root = fs::find_root(&disk).unwrap().1;
+            scan_free_space(
+                &*root,
+                &disk,
+                parent.as_ref().map(|disk| disk as &dyn DiskReader),
+            )
+            .unwrap()
+        };
+        assert_eq!(scan(&before, None), [], "it is not deleted yet");
+        std::fs::copy(&before, &image).unwrap();
+        rm(&image, "/root/old.key");
+        let found = scan(&image, None);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].rule, "private-key");
+        let at: usize = found[0]
+            .path
+            .strip_prefix("free space, byte ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(std::fs::read(&image).unwrap()[at..].starts_with(b"-----BEGIN"));
+        // The parent has it at the same place, as a file or not.
+        assert_eq!(scan(&image, Some(&before)), []);
+        let allowed = ["private-key:free space*".to_owned()];
+        assert!(is_allowed(&found[0], &allowed));
     }
 }

@@ -7,6 +7,7 @@ mod identity;
 mod walk;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use cache::CachedReader;
@@ -94,6 +95,12 @@ pub trait FileSystem: Send + Sync {
     fn open(&self, node: &Node) -> Result<Box<dyn FileData + '_>>;
     /// Free and total bytes.
     fn space(&self) -> (u64, u64);
+    /// Hands each stretch of free space to `sink`, in bytes of the volume, neighbours joined. False, and nothing is handed
+    /// out, where that is not known of this filesystem.
+    fn free_space(&self, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) -> Result<bool> {
+        let _ = sink;
+        Ok(false)
+    }
 }
 
 /// The content of one file.

@@ -4,11 +4,13 @@
 //! and for what a faithful copy needs: extended attributes, hard links, device numbers, inline data.
 
 mod dir;
+mod free;
 mod inode;
 mod mapping;
 mod superblock;
 mod xattr;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::inode::Inode;
@@ -225,5 +227,9 @@ impl FileSystem for Ext4 {
                 .saturating_mul(self.block_size()),
             self.superblock.blocks * self.block_size(),
         )
+    }
+
+    fn free_space(&self, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) -> Result<bool> {
+        free::ranges(self, sink)
     }
 }

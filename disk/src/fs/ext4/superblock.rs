@@ -1,5 +1,7 @@
 //! The superblock and the group descriptors.
 
+use std::ops::Range;
+
 use super::Ext4;
 use crate::bytes::{Fields, hex, index};
 use crate::reader::read_vec;
@@ -34,6 +36,7 @@ const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_ENCRYPT
     | INCOMPAT_CASEFOLD;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+const RO_COMPAT_BIGALLOC: u32 = 0x200;
 
 /// What reading needs of a superblock.
 #[derive(Debug, Clone)]
@@ -191,10 +194,36 @@ impl Superblock {
         self.incompat & INCOMPAT_FILETYPE != 0
     }
 
+    /// True when a bit of a block bitmap stands for several blocks.
+    pub(super) fn has_clusters(&self) -> bool {
+        self.ro_compat & RO_COMPAT_BIGALLOC != 0
+    }
+
+    /// The blocks of each group.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Range<u64>> {
+        let (end, step) = (self.blocks, self.blocks_per_group);
+        let mut start = self.first_data_block;
+        std::iter::from_fn(move || {
+            let group = start..start.saturating_add(step).min(end);
+            start = group.end;
+            (!group.is_empty()).then_some(group)
+        })
+    }
+
     /// First block of the inode table of a group.
     pub(super) fn inode_table(&self, fs: &Ext4, group: u32) -> Result<u64> {
+        let descriptor = self.descriptor(fs, group.into())?;
+        let high = if self.descriptor_size >= 64 {
+            u64::from(descriptor.le32(0x28)?)
+        } else {
+            0
+        };
+        Ok(high << 32 | u64::from(descriptor.le32(0x8)?))
+    }
+
+    /// The descriptor of a group.
+    pub(super) fn descriptor(&self, fs: &Ext4, group: u64) -> Result<Vec<u8>> {
         let per_block = self.block_size / self.descriptor_size;
-        let group = u64::from(group);
         let (meta, within) = (group / per_block, group % per_block);
         let block = if self.incompat & INCOMPAT_META_BG != 0 && meta >= self.first_meta_bg {
             let first_group = meta * per_block;
@@ -205,12 +234,7 @@ impl Superblock {
         };
         let mut descriptor = vec![0u8; index(self.descriptor_size)];
         fs.read_block(block, &mut descriptor, within * self.descriptor_size)?;
-        let high = if self.descriptor_size >= 64 {
-            u64::from(descriptor.le32(0x28)?)
-        } else {
-            0
-        };
-        Ok(high << 32 | u64::from(descriptor.le32(0x8)?))
+        Ok(descriptor)
     }
 
     /// True when a group begins with a copy of the superblock.
