@@ -37,6 +37,8 @@ pub struct Overrides {
     pub cpus: Option<u32>,
     /// Memory in MiB.
     pub memory_mib: Option<u32>,
+    /// Whether the image becomes an AMI.
+    pub makes_amis: bool,
     /// No test boots.
     pub no_tests: bool,
     /// Further folders with components, searched before the recipe's own.
@@ -173,7 +175,7 @@ pub fn plan(
         },
         outputs,
         destination,
-        tests: test_boots(recipe, firmware, overrides.no_tests),
+        tests: test_boots(recipe, firmware, overrides),
         sanitise,
         residue_allowed: local.sanitise.allow.clone(),
         local_values: local
@@ -250,8 +252,8 @@ fn default_cpus() -> u32 {
 }
 
 /// The first boot runs the test phases; the others show that the image comes up under what else it claims.
-fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<TestBoot> {
-    if no_tests || recipe.local.tests == Some(false) {
+fn test_boots(recipe: &ImageRecipe, firmware: Firmware, overrides: &Overrides) -> Vec<TestBoot> {
+    if overrides.no_tests || recipe.local.tests == Some(false) {
         return Vec::new();
     }
     let first = TestBoot {
@@ -284,7 +286,8 @@ fn test_boots(recipe: &ImageRecipe, firmware: Firmware, no_tests: bool) -> Vec<T
             boots.push(boot);
         }
     }
-    if recipe.local.test_copies {
+    // An AMI is copied into many machines: that they differ is worth a boot.
+    if recipe.local.test_copies.unwrap_or(overrides.makes_amis) {
         boots.push(TestBoot {
             components: false,
             copy: true,
@@ -676,6 +679,27 @@ mod tests {
 
     fn hello(version: &str) -> ResourceReference {
         ResourceReference::parse(Kind::Component, &format!("hello/{version}")).unwrap()
+    }
+
+    #[test]
+    fn copies_of_an_ami_are_compared_unless_the_recipe_says_no() {
+        let copies = |local: &str, makes_amis: bool| {
+            let text = format!(
+                "{{\"name\":\"web\",\"semanticVersion\":\"1.0.0\",\"parentImage\":\"debian-12\",\"components\":[],\"local\":{local}}}"
+            );
+            let recipe: ImageRecipe = serde_json::from_str(&text).unwrap();
+            let overrides = Overrides {
+                makes_amis,
+                ..Overrides::default()
+            };
+            let boots = test_boots(&recipe, Firmware::Uefi, &overrides);
+            boots.iter().filter(|boot| boot.copy).count()
+        };
+        assert_eq!(copies("{}", false), 0);
+        assert_eq!(copies("{}", true), 1);
+        assert_eq!(copies("{\"testCopies\":true}", false), 1);
+        assert_eq!(copies("{\"testCopies\":false}", true), 0);
+        assert_eq!(copies("{\"tests\":false}", true), 0);
     }
 
     #[test]

@@ -104,7 +104,10 @@ impl From<OnErrorArg> for OnError {
 ///
 /// # Errors
 /// What the bake says.
-pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
+pub async fn run(mut args: Args, session: &Session) -> Result<ExitCode> {
+    if let Some(to) = &args.how.to {
+        args.recipe.makes_amis = distribute::order(to, session)?.makes_amis();
+    }
     let home = &session.home;
     for image in run_folder::sweep(&home.runs()) {
         session

@@ -38,6 +38,9 @@ pub struct RecipeArgs {
     /// Run this component and those after it anew, even if a layer of an earlier build is there
     #[arg(long, value_name = "COMPONENT")]
     pub from: Option<String>,
+    /// Whether the image is to become an AMI.
+    #[arg(skip)]
+    pub makes_amis: bool,
     /// Also look for components in this folder (may be given several times)
     #[arg(long = "components", value_name = "DIR")]
     pub component_folders: Vec<Utf8PathBuf>,
@@ -77,6 +80,7 @@ impl Prepared {
             destination: args.destination.clone(),
             cpus: args.cpus,
             memory_mib: args.memory,
+            makes_amis: args.makes_amis,
             no_tests: args.no_tests,
             component_folders: args.component_folders.clone(),
             store: Some(store),

@@ -37,6 +37,11 @@ impl Order {
         })
     }
 
+    /// Whether the image becomes an AMI somewhere.
+    pub fn makes_amis(&self) -> bool {
+        self.configuration.makes_amis()
+    }
+
     /// What it comes to for an image.
     ///
     /// # Errors

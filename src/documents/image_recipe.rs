@@ -187,7 +187,7 @@ static LOCAL: Shape = Shape {
         Field::new(
             "testCopies",
             Type::Boolean,
-            "Whether a second copy is booted with another seed, and must be another machine.",
+            "Whether a second copy is booted with another seed, and must be another machine; true if nothing is said and the image becomes an AMI.",
         ),
         Field::new(
             "network",
@@ -406,8 +406,8 @@ pub struct ImageRecipeLocal {
     pub test_firmware: Vec<Firmware>,
     /// Whether further test boots use an NVMe controller as EC2 does.
     pub test_nvme: bool,
-    /// Whether a second copy is booted with another seed, and must be another machine.
-    pub test_copies: bool,
+    /// Whether a second copy is booted with another seed, and must be another machine; if nothing is said, that of an AMI.
+    pub test_copies: Option<bool>,
     /// How far the guest reaches; as far as this machine if nothing is said.
     pub network: Option<Network>,
     /// Values that come from this machine instead of from AWS.

@@ -203,9 +203,17 @@ pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<R
     let base = catalog::resolve(home.path(), &reference)?;
     let machine = infrastructure::choose(configuration, base.architecture, HostSize::measure())?;
     warnings.extend(machine.warnings.iter().cloned());
+    let makes_amis = match &distribution {
+        Some(record) => match record.read()?.body {
+            Body::DistributionConfiguration(configuration) => configuration.makes_amis(),
+            _ => false,
+        },
+        None => false,
+    };
     let overrides = Overrides {
         cpus: machine.cpus,
         memory_mib: machine.memory_mib,
+        makes_amis,
         no_tests: !document.image_tests_configuration.image_tests_enabled,
         store: Some(Arc::clone(store)),
         ..Overrides::default()

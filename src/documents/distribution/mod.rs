@@ -34,6 +34,15 @@ pub struct DistributionConfiguration {
     pub local: DistributionLocal,
 }
 
+impl DistributionConfiguration {
+    /// Whether the image becomes an AMI somewhere.
+    pub fn makes_amis(&self) -> bool {
+        self.distributions
+            .iter()
+            .any(|region| region.ami_distribution_configuration.is_some())
+    }
+}
+
 /// What happens in one region.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
