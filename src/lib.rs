@@ -22,6 +22,7 @@ pub mod output;
 pub mod packages;
 pub mod pipeline;
 pub mod registry;
+pub mod report;
 pub mod schedule;
 pub mod signing;
 pub mod store;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use camino::Utf8Path;
 use ovenbird_component::event::Event as AgentEvent;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::events::{Event, LayerOutcome, MachineStart, Reader};
@@ -18,7 +18,7 @@ use crate::events::{Event, LayerOutcome, MachineStart, Reader};
 const SHOWN: f64 = 0.05;
 
 /// What a span is, from the outside to the inside; each kind has a lane of its own in the trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Lane {
     /// A step of the build.
@@ -53,7 +53,7 @@ impl Lane {
     }
 
     /// How deep it stands in the table.
-    const fn depth(self) -> usize {
+    pub const fn depth(self) -> usize {
         match self {
             Self::Step => 0,
             Self::Rung | Self::Document => 1,
@@ -75,6 +75,38 @@ pub struct Span {
     pub start: f64,
     /// How long, in seconds.
     pub seconds: f64,
+}
+
+/// The spans of a [trace](Timings::trace), in the order in which they began; `None` if it is none.
+pub fn spans_of_trace(text: &[u8]) -> Option<Vec<Span>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Trace {
+        trace_events: Vec<Value>,
+    }
+    #[derive(Deserialize)]
+    struct Complete {
+        name: String,
+        cat: Lane,
+        ts: f64,
+        dur: f64,
+    }
+    let trace: Trace = serde_json::from_slice(text).ok()?;
+    let complete = trace
+        .trace_events
+        .into_iter()
+        .filter(|event| event["ph"] == "X");
+    let spans = complete.filter_map(|event| serde_json::from_value::<Complete>(event).ok());
+    Some(
+        spans
+            .map(|span| Span {
+                lane: span.cat,
+                name: span.name,
+                start: span.ts / 1e6,
+                seconds: span.dur / 1e6,
+            })
+            .collect(),
+    )
 }
 
 /// Reads the stream and notes when everything began and ended.

@@ -1,12 +1,14 @@
-//! `ovenbird image list|show|diff|packages|cancel|retry|rm`
+//! `ovenbird image list|show|report|diff|packages|cancel|retry|rm`
 
 mod cancel;
 mod diff;
+mod report;
 mod retry;
 mod show;
 
 use std::process::ExitCode;
 
+use camino::Utf8PathBuf;
 use clap::Subcommand;
 
 use super::Session;
@@ -39,6 +41,17 @@ enum Verb {
     Packages {
         /// NAME, NAME/VERSION, NAME/VERSION/BUILD, an ARN or a run's id
         image: String,
+    },
+    /// Write a page about a finished image: build steps and times, boots, components, clean-up, packages, assessments
+    Report {
+        /// NAME, NAME/VERSION, NAME/VERSION/BUILD, an ARN or a run's id
+        image: String,
+        /// Where the page goes; beside the image's logs if nothing is said
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<Utf8PathBuf>,
+        /// Show it in the browser
+        #[arg(long)]
+        open: bool,
     },
     /// Compare two finished images: what they were made from, packages, size, files
     Diff {
@@ -110,6 +123,11 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         Verb::List(args) => show::list(&store, session, &filter(args)),
         Verb::Show { image } => show::show(&store, session, &image),
         Verb::Packages { image } => show::packages(&store, session, &image),
+        Verb::Report {
+            image,
+            output,
+            open,
+        } => report::run(&store, session, &image, output, open),
         Verb::Diff { old, new, no_files } => diff::run(&store, session, &old, &new, !no_files),
         Verb::Cancel { image } => cancel::run(&store, session, &exact(&store, &image)?).await,
         Verb::Retry { image, how } => {
