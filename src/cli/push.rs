@@ -10,7 +10,7 @@ use super::base::{Meter, cancellable};
 use crate::catalog::Shelf;
 use crate::error::{Failure, Result};
 use crate::registry::{Item, Options, Shape, Target, deliver};
-use crate::store::Store;
+use crate::store::{Settings, Store};
 
 /// Arguments of `push`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ pub struct Args {
     /// Create the repository if there is none (ECR)
     #[arg(long)]
     create_repository: bool,
+    /// Sign it there with this key (a file, or command:COMMAND) instead of the one that config.toml names
+    #[arg(long, value_name = "KEY")]
+    sign_key: Option<String>,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -105,6 +108,9 @@ async fn push(args: &Args, session: &Session) -> Result<()> {
         mount_from: args.mount_from.clone(),
         piece: args.piece << 20,
         create_repository: args.create_repository,
+        signer: Settings::read(&session.home)?
+            .signing
+            .seal(session.home.path(), args.sign_key.as_deref())?,
         ..Target::new(args.reference.parse()?, args.registry.options())
     };
     let item = item(&args.source, session)?;
@@ -116,6 +122,12 @@ async fn push(args: &Args, session: &Session) -> Result<()> {
     session.printer.value(&delivered);
     for place in delivered.places() {
         session.printer.line(place);
+    }
+    for name in &delivered.attached {
+        session.printer.line(format!("with {name}"));
+    }
+    if let Some(key) = &delivered.signed_by {
+        session.printer.line(format!("signed by {key}"));
     }
     let blobs = delivered.pushed.blobs;
     session.printer.line(format!(

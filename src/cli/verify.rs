@@ -7,13 +7,14 @@ use ovenbird_provenance::folder::FILE;
 
 use super::Session;
 use super::printer::Printer;
+use super::push::RegistryArgs;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::signing::{self, Policy, Wanted};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder with a finished image, a file in one, or an image of this home
+    /// A folder with a finished image, a file in one, an image of this home, or oci://REGISTRY/REPOSITORY:TAG
     image: String,
     /// A public key that is trusted (may be given several times)
     #[arg(long = "key", value_name = "FILE", required_unless_present = "policy")]
@@ -21,9 +22,11 @@ pub struct Args {
     /// What the image must be besides unchanged: a file of demands (docs/signing.md)
     #[arg(long, value_name = "FILE")]
     policy: Option<Utf8PathBuf>,
-    /// The image that it must be
-    #[arg(long = "is", value_name = "NAME/VERSION/BUILD")]
+    /// The image that it must be; of a mirror, the repository that it was signed for
+    #[arg(long = "is", value_name = "NAME/VERSION/BUILD|REGISTRY/REPOSITORY")]
     wanted: Option<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// Runs the verb. Needs neither a home nor a network for folders and files.
@@ -46,6 +49,23 @@ pub async fn run(
     if keys.is_empty() {
         return Err(Failure::config("no key is trusted")
             .with_hint("name public keys by --key, or under `keys` of the policy"));
+    }
+    if let Some(reference) = args.image.strip_prefix("oci://") {
+        let wanted = Wanted {
+            image: args.wanted,
+            only: None,
+            policy,
+        };
+        let options = args.registry.options();
+        let checked = signing::check_remote(&reference.parse()?, options, &keys, &wanted).await?;
+        printer.value(&checked);
+        printer.line(format!(
+            "{} is as {} signed it: {}",
+            checked.image,
+            checked.signers.join(" and "),
+            checked.files.join(", ")
+        ));
+        return Ok(ExitCode::SUCCESS);
     }
     let (folder, only) = place(&args.image, session)?;
     let wanted = Wanted {

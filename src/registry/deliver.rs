@@ -5,17 +5,24 @@
 
 use aws_config::SdkConfig;
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_provenance::folder as provenance;
 use serde::Serialize;
 
 use super::blocking::blocking;
 use super::export::{artifact, export, open_disk};
+use super::signatures::{self, About, SigningError};
 use super::{
-    Content, Credentials, ImageReference, Options, Pushed, Registry, RegistryError, TagValues,
-    disk, ecr, expand_tag, open_layout, sha256_of_bytes,
+    Content, Credentials, Descriptor, ImageReference, Options, Pushed, Registry, RegistryError,
+    TagValues, disk, ecr, expand_tag, open_layout, sha256_of_bytes,
 };
 use crate::catalog::progress::Progress;
 use crate::error::{Failure, FailureKind, Result};
+use crate::output::manifest::AttachmentKind;
 use crate::output::{Manifest, OutputFormat};
+use crate::signing::Seal;
+
+/// The media type of a signed statement.
+pub const PROVENANCE: &str = "application/vnd.dsse.envelope.v1+json";
 
 /// What becomes of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,6 +69,8 @@ pub struct Target {
     pub piece: u64,
     /// Makes the repository if there is none (ECR).
     pub create_repository: bool,
+    /// What signs it there.
+    pub signer: Option<Seal>,
     /// How the registry is spoken to.
     pub options: Options,
 }
@@ -76,6 +85,12 @@ pub struct Delivered {
     pub repository: String,
     /// Manifest, tags, and what was sent.
     pub pushed: Pushed,
+    /// Files of the image that are there as its referrers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<String>,
+    /// The key that signed it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 impl Delivered {
@@ -85,6 +100,7 @@ impl Delivered {
             registry,
             repository,
             pushed,
+            ..
         } = self;
         let place = |tag: &String| format!("{registry}/{repository}:{tag}@{}", pushed.digest);
         pushed.tags.iter().map(place).collect()
@@ -101,6 +117,7 @@ impl Target {
             mount_from: Vec::new(),
             piece: 0,
             create_repository: false,
+            signer: None,
             options,
         }
     }
@@ -173,6 +190,32 @@ impl ImageFolder {
                 .find(|file| file.format == *format)?;
             Some(self.folder.join(&file.path))
         })
+    }
+
+    /// What a registry gets besides the image: its provenance, and bills of materials. Evidence is for people and stays where
+    /// the image's folder is.
+    fn about(&self) -> Result<Vec<About>> {
+        let mut wanted = vec![(provenance::FILE, PROVENANCE)];
+        wanted.extend(self.manifest.attachments.iter().filter_map(|file| {
+            let media_type = match file.kind {
+                AttachmentKind::Spdx => "application/spdx+json",
+                AttachmentKind::CycloneDx => "application/vnd.cyclonedx+json",
+                AttachmentKind::Vulnerabilities | AttachmentKind::Evidence => return None,
+            };
+            Some((file.path.as_str(), media_type))
+        }));
+        let mut found = Vec::new();
+        for (name, media_type) in wanted {
+            let path = self.folder.join(name);
+            if path.is_file() {
+                found.push(About {
+                    media_type,
+                    name: name.to_owned(),
+                    bytes: std::fs::read(&path).map_err(RegistryError::io("read", path))?,
+                });
+            }
+        }
+        Ok(found)
     }
 
     /// Whether a layout among the outputs is still the one that the manifest speaks of. Its index is enough: all else in it is
@@ -314,11 +357,49 @@ pub async fn deliver(
             push_layout(&layout, &registry, &tags, others, progress).await?
         }
     };
-    Ok(Delivered {
+    let mut delivered = Delivered {
         registry: target.reference.registry.clone(),
         repository: target.reference.repository.clone(),
         pushed,
-    })
+        attached: Vec::new(),
+        signed_by: None,
+    };
+    accompany(&registry, item, target, &mut delivered).await?;
+    Ok(delivered)
+}
+
+/// Puts what there is about an image beside it, and signs it.
+async fn accompany(
+    registry: &Registry,
+    item: &Item,
+    target: &Target,
+    delivered: &mut Delivered,
+) -> Result<()> {
+    let pushed = &delivered.pushed;
+    let subject = Descriptor {
+        media_type: pushed.media_type.clone(),
+        digest: pushed.digest.clone(),
+        size: pushed.size,
+        artifact_type: None,
+        platform: None,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    if let Some(image) = item.as_image() {
+        for about in image.about()? {
+            delivered.attached.push(about.name.clone());
+            signatures::attach(registry, &subject, about).await?;
+        }
+    }
+    if let Some(signer) = &target.signer {
+        let id = signatures::sign(registry, &subject.digest, signer)
+            .await
+            .map_err(|error| match error {
+                SigningError::Registry(error) => Failure::from(error),
+                SigningError::Sign(error) => Failure::config("cannot sign").caused_by(error),
+            })?;
+        delivered.signed_by = Some(id.to_string());
+    }
+    Ok(())
 }
 
 /// What is really done.

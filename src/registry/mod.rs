@@ -22,6 +22,7 @@ mod model;
 pub mod push;
 mod reference;
 mod retry;
+pub mod signatures;
 mod tags;
 mod upload;
 

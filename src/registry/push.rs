@@ -164,6 +164,41 @@ impl Content {
         Ok(())
     }
 
+    /// An image of blobs that are no filesystem.
+    ///
+    /// # Errors
+    /// [`RegistryError::BadContent`] if it can't be encoded.
+    pub fn image(config: (Descriptor, Source), layers: Vec<(Descriptor, Source)>) -> Result<Self> {
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.into()),
+            artifact_type: None,
+            config: config.0.clone(),
+            layers: layers.iter().map(|(layer, _)| layer.clone()).collect(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        Self::of_manifest(&manifest, config, layers)
+    }
+
+    fn of_manifest(
+        manifest: &Manifest,
+        config: (Descriptor, Source),
+        layers: Vec<(Descriptor, Source)>,
+    ) -> Result<Self> {
+        let bytes = serde_json::to_vec(manifest)
+            .map_err(|error| RegistryError::content("the manifest", error.to_string()))?;
+        let mut content = Self {
+            blobs: Vec::new(),
+            manifests: vec![(Descriptor::of(media::MANIFEST, &bytes), bytes)],
+        };
+        content.blob(config.0, config.1);
+        for (layer, source) in layers {
+            content.blob(layer, source);
+        }
+        Ok(content)
+    }
+
     /// An artifact of blobs. `config` is the two bytes `{}` where there is none.
     ///
     /// # Errors
@@ -194,19 +229,14 @@ impl Content {
             subject,
             annotations,
         };
-        let bytes = serde_json::to_vec(&manifest)
-            .map_err(|error| RegistryError::content("the manifest", error.to_string()))?;
-        let mut content = Self {
-            blobs: Vec::new(),
-            manifests: vec![(Descriptor::of(media::MANIFEST, &bytes), bytes)],
-        };
-        content.blob(config, config_source);
-        if blobs.is_empty() {
+        let mut content = Self::of_manifest(&manifest, (config, config_source), blobs)?;
+        if manifest
+            .layers
+            .iter()
+            .any(|layer| layer.media_type == media::EMPTY)
+        {
             let empty = Bytes::from_static(b"{}");
             content.blob(Descriptor::of(media::EMPTY, &empty), Source::Bytes(empty));
-        }
-        for (blob, source) in blobs {
-            content.blob(blob, source);
         }
         Ok(content)
     }

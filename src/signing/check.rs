@@ -107,7 +107,7 @@ pub fn check(folder: &Utf8Path, trusted: &[PublicKey], wanted: &Wanted) -> Resul
     })
 }
 
-fn identity(parameters: &serde_json::Value) -> String {
+pub(super) fn identity(parameters: &serde_json::Value) -> String {
     let text = |key: &str| parameters[key].as_str().unwrap_or("?");
     format!(
         "{}/{}/{}",

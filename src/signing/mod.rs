@@ -3,6 +3,7 @@
 mod check;
 mod keys;
 mod policy;
+mod remote;
 mod statement;
 
 use camino::Utf8Path;
@@ -16,6 +17,7 @@ pub use keys::{
     PASSPHRASE, Seal, SigningSettings, generate, passphrase, private_key, public_key, signer,
 };
 pub use policy::Policy;
+pub use remote::check_remote;
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;

@@ -7,6 +7,7 @@ mod logins;
 mod proxy;
 mod pushes;
 mod server;
+mod signatures;
 mod tokens;
 
 use std::time::Duration;

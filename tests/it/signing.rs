@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::setup::{self, Ran, Setup};
 
 /// An image's folder as a bake leaves it: a raw disk and its qcow2, and a manifest that tells the truth.
-fn image(setup: &Setup, place: &str, build: u32) -> Utf8PathBuf {
+pub fn image(setup: &Setup, place: &str, build: u32) -> Utf8PathBuf {
     let folder = setup.path().join(place);
     std::fs::create_dir_all(&folder).unwrap();
     let raw = folder.join("web.raw");
@@ -49,8 +49,15 @@ fn image(setup: &Setup, place: &str, build: u32) -> Utf8PathBuf {
 
 /// Makes a key; returns its private and its public file.
 fn key(setup: &Setup, name: &str) -> (String, String) {
+    key_of(setup, name, "ed25519")
+}
+
+/// The same by another algorithm.
+pub fn key_of(setup: &Setup, name: &str, algorithm: &str) -> (String, String) {
     let file = setup.path().join(name).to_string();
-    setup.run(&["keys", "generate", &file]).expect(0);
+    setup
+        .run(&["keys", "generate", &file, "--algorithm", algorithm])
+        .expect(0);
     (file.clone(), format!("{file}.pub"))
 }
 

@@ -1,0 +1,186 @@
+//! What is signed in a registry: verified by us, and by others.
+
+use camino::Utf8Path;
+use serde_json::{Value, json};
+
+use super::server::Server;
+use super::{pushed, raw_disk};
+use crate::setup::{Setup, empty, tool};
+use crate::signing::{image, key_of};
+
+fn push(setup: &Setup, folder: &Utf8Path, reference: &str, more: &[&str]) -> Value {
+    let mut arguments = vec!["push", folder.as_str(), reference, "--json"];
+    arguments.extend(more);
+    pushed(setup.run(&arguments))
+}
+
+#[test]
+fn a_signed_disk_is_proven_from_the_registry_alone() {
+    let (setup, server) = (empty(), Server::start());
+    let host = format!("127.0.0.1:{}", server.port());
+    let (private, public) = key_of(&setup, "release", "ed25519");
+    let (_, stranger) = key_of(&setup, "stranger", "ed25519");
+    let folder = image(&setup, "out", 1);
+    let reference = format!("{host}/images/web:1");
+    let verify = |reference: &str, more: &[&str]| {
+        let image = format!("oci://{reference}");
+        let mut arguments = vec!["verify", image.as_str()];
+        arguments.extend(more);
+        setup.run(&arguments)
+    };
+
+    push(&setup, &folder, &reference, &[]);
+    verify(&reference, &["--key", &public])
+        .expect(8)
+        .says("it is not signed");
+
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let value = push(&setup, &folder, &reference, &["--sign-key", &private]);
+    assert_eq!(value["attached"], json!(["provenance.dsse.json"]));
+    let key = value["signedBy"].as_str().unwrap().to_owned();
+    let checked = verify(&reference, &["--key", &public, "--json"]).expect(0);
+    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(checked["image"], "web/1.2.3/1");
+    assert_eq!(checked["signers"], json!([key]));
+    verify(&reference, &["--key", &stranger])
+        .expect(8)
+        .says("none of its 1 signatures is by a trusted key");
+
+    // What a policy demands is decided by the signed manifest that the artifact carries.
+    let policy = |version: &str| {
+        setup.file(
+            "policy.toml",
+            &format!("keys = [\"release.pub\"]\nminimumVersion = \"{version}\"\n"),
+        );
+        verify(&reference, &["--policy", "policy.toml"])
+    };
+    policy("1.2.3").expect(0);
+    policy("2.0.0").expect(8).says("at least 2.0.0 is wanted");
+
+    // Signed again: nothing is added. By another key: both count.
+    push(&setup, &folder, &reference, &["--sign-key", &private]);
+    let (second, second_public) = key_of(&setup, "second", "p256");
+    push(&setup, &folder, &reference, &["--sign-key", &second]);
+    verify(&reference, &["--key", &second_public]).expect(0);
+    let both = verify(
+        &reference,
+        &["--key", &public, "--key", &second_public, "--json"],
+    )
+    .expect(0);
+    let both: Value = serde_json::from_str(&both.stdout).unwrap();
+    assert_eq!(both["signers"].as_array().unwrap().len(), 2);
+
+    // Another image under a name that was signed, and a mirror.
+    let other = image(&setup, "other", 2);
+    push(&setup, &other, &reference, &[]);
+    verify(&reference, &["--key", &public])
+        .expect(8)
+        .says("it is not signed");
+    push(&setup, &folder, &reference, &[]);
+    let mirror = format!("{host}/mirror/web:1");
+    let digest = value["pushed"]["digest"].as_str().unwrap();
+    push(&setup, &folder, &mirror, &[]);
+    let signatures = format!("{}.sig", digest.replace(':', "-"));
+    tool(
+        "skopeo",
+        &[
+            "copy",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            &format!("docker://{host}/images/web:{signatures}"),
+            &format!("docker://{host}/mirror/web:{signatures}"),
+        ],
+    );
+    let home = format!("{host}/images/web");
+    verify(&mirror, &["--key", &public])
+        .expect(8)
+        .says(&format!("it is signed for {home}"));
+    verify(&mirror, &["--key", &public, "--is", &home]).expect(0);
+}
+
+/// By hand, as cosign's specification has it: the payload and its signature fetched by skopeo, verified by OpenSSL.
+#[test]
+fn others_can_verify_without_us() {
+    let (setup, server) = (empty(), Server::start());
+    let host = format!("127.0.0.1:{}", server.port());
+    let (private, public) = key_of(&setup, "release", "p256");
+    let (_, stranger) = key_of(&setup, "stranger", "p256");
+    let disk = raw_disk(&setup);
+    let reference = format!("{host}/disks/web:1");
+    push(
+        &setup,
+        &disk,
+        &reference,
+        &["--as", "containerDisk", "--sign-key", &private],
+    );
+    let remote = format!("docker://{reference}");
+    let inspected = tool(
+        "skopeo",
+        &[
+            "inspect",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            &remote,
+        ],
+    );
+    let digest = inspected.trim();
+    let fetched = setup.path().join("signatures");
+    tool(
+        "skopeo",
+        &[
+            "copy",
+            "--src-tls-verify=false",
+            &format!("docker://{host}/disks/web:{}.sig", digest.replace(':', "-")),
+            &format!("dir:{fetched}"),
+        ],
+    );
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(fetched.join("manifest.json")).unwrap())
+            .unwrap();
+    let layer = &manifest["layers"][0];
+    assert_eq!(
+        layer["mediaType"],
+        "application/vnd.dev.cosign.simplesigning.v1+json"
+    );
+    let payload = fetched.join(
+        layer["digest"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("sha256:"),
+    );
+    let said: Value = serde_json::from_str(&std::fs::read_to_string(&payload).unwrap()).unwrap();
+    assert_eq!(said["critical"]["image"]["docker-manifest-digest"], digest);
+    assert_eq!(
+        said["critical"]["identity"]["docker-reference"],
+        format!("{host}/disks/web")
+    );
+    let text = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str();
+    let encoded = setup.file("signature.b64", text.unwrap());
+    let signature = setup.path().join("signature");
+    let (encoded, signature) = (encoded.as_str(), signature.as_str());
+    tool(
+        "openssl",
+        &["base64", "-d", "-A", "-in", encoded, "-out", signature],
+    );
+    let verify = |key: &str| {
+        std::process::Command::new("openssl")
+            .args([
+                "dgst",
+                "-sha256",
+                "-verify",
+                key,
+                "-signature",
+                signature,
+                payload.as_str(),
+            ])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    assert!(verify(&public));
+    assert!(!verify(&stranger));
+}
