@@ -23,6 +23,7 @@ pub mod packages;
 pub mod pipeline;
 pub mod registry;
 pub mod report;
+pub mod sbom;
 pub mod schedule;
 pub mod signing;
 pub mod store;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_inventory::Inventory;
 use tokio_util::sync::CancellationToken;
 
 use super::build_stage::{BuildStage, Stand};
@@ -33,6 +34,7 @@ use crate::output::deliver::Staging;
 use crate::output::manifest::{self, AttachmentKind, Manifest};
 use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
 use crate::packages::PackageCache;
+use crate::sbom;
 use crate::signing::{self, Seal};
 
 /// Who this bake is.
@@ -201,6 +203,7 @@ struct Built {
     packages: Vec<manifest::Package>,
     sanitised: Vec<manifest::SanitiseResult>,
     residue: Vec<manifest::Residue>,
+    inventory: Inventory,
     boot: manifest::Boot,
 }
 
@@ -218,7 +221,10 @@ impl Bake<'_> {
         let mut built = self.build(provisions).await?;
         let staging = Staging::create(&self.identity.target, &self.identity.run)?;
         let made = self.inspect_and_write(&mut built, staging.folder()).await?;
-        let manifest = self.manifest(&built, made);
+        let mut manifest = self.manifest(&built, made);
+        if !self.options.without_packages {
+            sbom::attach(&built.inventory, &mut manifest, staging.folder())?;
+        }
         let finished = self.finish(staging, manifest).await?;
         if let Some(cache) = &self.options.cache {
             self.remember(cache, &built.stand, &finished.folder)?;
@@ -418,6 +424,7 @@ impl Bake<'_> {
             packages,
             sanitised,
             residue: Vec::new(),
+            inventory: Inventory::default(),
         })
     }
 
@@ -452,6 +459,10 @@ impl Bake<'_> {
         let found = found?;
         built.sanitised = found.sanitised;
         built.residue = found.residue;
+        let blind = found.blind.unwrap_or_default();
+        built.inventory = found
+            .inventory
+            .unwrap_or_else(|| sbom::told(&built.os, &built.packages, &blind));
         made
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ovenbird_disk::fs;
 use ovenbird_disk::{DiskReader, ErrorKind, Window};
+use ovenbird_inventory::Inventory;
 
 use super::plan::{BakePlan, Parent};
 use super::{residue, sanitise};
@@ -19,6 +20,8 @@ pub struct Inspection {
     pub sanitised: Vec<SanitiseResult>,
     /// What looks like a secret and is allowed.
     pub residue: Vec<Residue>,
+    /// What is installed on it; none if it could not be looked into.
+    pub inventory: Option<Inventory>,
     /// Why the disk could not be looked into.
     pub blind: Option<String>,
 }
@@ -40,6 +43,7 @@ pub fn inspect(
             return Ok(Inspection {
                 sanitised,
                 residue: Vec::new(),
+                inventory: None,
                 blind: Some(error.to_string()),
             });
         }
@@ -67,6 +71,7 @@ pub fn inspect(
         Ok(found)
     };
     let found = scan().map_err(|error| damaged().caused_by(error))?;
+    let inventory = ovenbird_inventory::read(&*root).map_err(|error| damaged().caused_by(error))?;
     let (allowed, residue): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|found| residue::is_allowed(found, &plan.residue_allowed));
@@ -74,6 +79,7 @@ pub fn inspect(
         return Ok(Inspection {
             sanitised,
             residue: allowed,
+            inventory: Some(inventory),
             blind: None,
         });
     }

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::convert::{Bar, Size, failed, open_disk, open_options, until_interrupted};
 use super::printer::Printer;
 use crate::error::{Failure, FailureKind, Result};
+use crate::sbom::{self, Form};
 
 /// Arguments of `disk`.
 #[derive(Debug, clap::Args)]
@@ -105,6 +106,14 @@ enum Verb {
         /// Leave the last partition as it is
         #[arg(long)]
         keep_partition: bool,
+    },
+    /// Print the bill of materials of what is installed on the disk
+    Sbom {
+        /// The disk
+        disk: Utf8PathBuf,
+        /// Its form
+        #[arg(long, value_enum, default_value_t)]
+        format: Form,
     },
     /// Look at the disk as an importer will
     Preflight {
@@ -209,6 +218,23 @@ fn dispatch(args: &Args, printer: Printer, stop: Arc<AtomicBool>) -> Result<Exit
             !keep_partition,
             printer,
         ),
+        Verb::Sbom { disk, format } => {
+            let image = open(disk)?;
+            let inventory = ovenbird_inventory::read(&*filesystem(&image, args.partition)?)
+                .map_err(read_error)?;
+            for note in &inventory.notes {
+                printer.warn(note);
+            }
+            let digest = ovenbird_disk::disk_digest(&*image.reader, &Bar::new(printer, stop))
+                .map_err(read_error)?
+                .to_string();
+            let name = disk.file_stem().unwrap_or("disk");
+            let now = jiff::Timestamp::now().to_string();
+            let bill = sbom::bill(*format, &inventory, (name, &digest[..12]), &digest, &now);
+            printer.value(&bill);
+            printer.line(format!("{bill:#}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Preflight { disk, road } => preflight_disk(disk, *road, args, printer, stop),
     }
 }

@@ -36,6 +36,7 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     the_events_tell_the_story(&ran.stdout);
     the_manifest_is_true(&manifest, &target);
     it_is_what_the_policy_demands(&setup, &manifest, &target);
+    the_bills_name_what_the_guest_has(&setup, &manifest, &target);
     the_store_knows_it(&setup, &manifest);
     the_disks_are_one(&manifest, &target);
     nothing_of_the_bake_is_left_on_the_disk(&target.join(file(&manifest, OutputFormat::Raw)));
@@ -44,6 +45,30 @@ fn guest_demo_is_baked_tested_and_boots_anywhere() {
     let raw = target.join(file(&manifest, OutputFormat::Raw));
     let fitted = a_fitted_disk(&setup, &raw);
     the_disk_boots_outside(&raw, &fitted, setup.path());
+}
+
+/// The bills are read from the disk, the manifest's list was asked from the guest's dpkg: they must agree.
+fn the_bills_name_what_the_guest_has(setup: &setup::Setup, manifest: &Manifest, target: &Utf8Path) {
+    let bill = |name: &str| {
+        let file = manifest.attachments.iter().find(|file| file.path == name);
+        assert!(file.is_some(), "{name} is not in the manifest");
+        std::fs::read_to_string(target.join(name)).unwrap()
+    };
+    let found = crate::sbom::packages_of(setup, &bill("sbom.spdx.json"), &bill("sbom.cdx.json"));
+    let found: BTreeSet<String> = found
+        .into_iter()
+        .filter_map(|purl| {
+            let rest = purl.strip_prefix("pkg:deb/debian/")?;
+            Some(rest.split('?').next()?.replace("%2B", "+"))
+        })
+        .collect();
+    let told: BTreeSet<String> = manifest
+        .packages
+        .iter()
+        .map(|package| format!("{}@{}", package.name, package.version))
+        .collect();
+    assert!(told.len() > 100, "{} packages", told.len());
+    assert_eq!(found, told);
 }
 
 /// Signed by the bake itself, and everything that a policy can ask of it was seen.

@@ -15,6 +15,7 @@ mod moto;
 mod outside;
 mod pipelines;
 mod registry;
+mod sbom;
 mod setup;
 mod signing;
 mod store;

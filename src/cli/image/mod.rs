@@ -1,9 +1,10 @@
-//! `ovenbird image list|show|report|diff|packages|cancel|retry|rm`
+//! `ovenbird image list|show|report|sbom|diff|packages|cancel|retry|rm`
 
 mod cancel;
 mod diff;
 mod report;
 mod retry;
+mod sbom;
 mod show;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::documents::recipe_component::parse_age;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
 use crate::output::deliver::aside;
+use crate::sbom::Form;
 use crate::store::{ImageFilter, ImageRecord, ImageState, Store};
 
 /// Arguments of `image`.
@@ -41,6 +43,14 @@ enum Verb {
     Packages {
         /// NAME, NAME/VERSION, NAME/VERSION/BUILD, an ARN or a run's id
         image: String,
+    },
+    /// Print the bill of materials of a finished image
+    Sbom {
+        /// NAME, NAME/VERSION, NAME/VERSION/BUILD, an ARN or a run's id
+        image: String,
+        /// Its form
+        #[arg(long, value_enum, default_value_t)]
+        format: Form,
     },
     /// Write a page about a finished image: build steps and times, boots, components, clean-up, packages, assessments
     Report {
@@ -123,6 +133,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         Verb::List(args) => show::list(&store, session, &filter(args)),
         Verb::Show { image } => show::show(&store, session, &image),
         Verb::Packages { image } => show::packages(&store, session, &image),
+        Verb::Sbom { image, format } => sbom::run(&store, session, &image, format),
         Verb::Report {
             image,
             output,

@@ -1,0 +1,115 @@
+//! Bills of materials, judged by validators of others and by the package manager of a real system.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::setup::{self, Setup, tool, tool_in};
+
+/// SPDX's own reference implementation: schema and all rules of the specification.
+const SPDX: &str = "
+import sys
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+problems = validate_full_spdx_document(parse_file(sys.argv[1]))
+sys.exit('; '.join(str(problem.validation_message) for problem in problems[:5]) or 0)
+";
+/// CycloneDX's own library, with its schema.
+const CYCLONEDX: &str = "
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read())
+sys.exit(str(problem) if problem else 0)
+";
+
+/// Both bills are valid, and name the same packages: their package URLs.
+pub fn packages_of(setup: &Setup, spdx: &str, cyclonedx: &str) -> BTreeSet<String> {
+    let python = tool_in("python3");
+    let python = python.to_str().unwrap();
+    let (spdx_file, cyclonedx_file) = (
+        setup.file("bill.spdx.json", spdx),
+        setup.file("bill.cdx.json", cyclonedx),
+    );
+    tool(python, &["-c", SPDX, spdx_file.as_str()]);
+    tool(python, &["-c", CYCLONEDX, cyclonedx_file.as_str()]);
+    let (spdx, cyclonedx): (Value, Value) = (
+        serde_json::from_str(spdx).unwrap(),
+        serde_json::from_str(cyclonedx).unwrap(),
+    );
+    let of_spdx: BTreeSet<String> = spdx["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|package| package["externalRefs"][0]["referenceLocator"].as_str())
+        .map(str::to_owned)
+        .collect();
+    let of_cyclonedx: BTreeSet<String> = cyclonedx["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|component| component["purl"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(of_spdx, of_cyclonedx);
+    of_spdx
+}
+
+/// This very machine, if dpkg has installed it, with all its packages and their copyright files.
+#[test]
+fn a_bill_of_this_machine_is_what_dpkg_says() {
+    let setup = setup::empty();
+    let tree = setup.path().join("tree");
+    if !std::path::Path::new("/var/lib/dpkg/status").exists() {
+        eprintln!("this machine has no dpkg");
+        return;
+    }
+    for path in ["etc", "var/lib/dpkg", "usr/share"] {
+        std::fs::create_dir_all(tree.join(path)).unwrap();
+    }
+    std::fs::copy("/etc/os-release", tree.join("etc/os-release")).unwrap();
+    std::fs::copy("/var/lib/dpkg/status", tree.join("var/lib/dpkg/status")).unwrap();
+    tool(
+        "cp",
+        &["-rL", "/usr/share/doc", tree.join("usr/share/doc").as_str()],
+    );
+    let disk = setup.path().join("disk.raw");
+    tool(
+        "mke2fs",
+        &[
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-d",
+            tree.as_str(),
+            disk.as_str(),
+            "2G",
+        ],
+    );
+    let bill = |form: &str| {
+        let ran = setup
+            .run(&["disk", "sbom", disk.as_str(), "--format", form])
+            .expect(0);
+        ran.stdout
+    };
+    let found = packages_of(&setup, &bill("spdx"), &bill("cyclonedx"));
+    let names: BTreeSet<String> = found
+        .iter()
+        .map(|purl| {
+            let (name, rest) = purl.split_once('@').unwrap();
+            let version = rest.split('?').next().unwrap().replace("%2B", "+");
+            format!(
+                "{} {version}",
+                name.rsplit('/').next().unwrap().replace("%2B", "+")
+            )
+        })
+        .collect();
+    let format = "${db:Status-Status}\\t${Package} ${Version}\\n";
+    let listed = tool("dpkg-query", &["-W", "-f", format]);
+    let wanted: BTreeSet<String> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("installed\t"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, wanted);
+}
