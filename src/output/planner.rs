@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_disk::{ConvertOptions, DiskReader, Format, OpenOptions, Progress, Target};
+use ovenbird_disk::{
+    ConvertOptions, DiskReader, Format, OpenOptions, Progress, ScrubbedDisk, Target,
+};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -86,7 +88,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the disk with all that lies beneath.
+    /// Opens the disk with all that lies beneath. What was deleted on it is not there any more: a trim in the guest reaches
+    /// whole clusters only.
     ///
     /// # Errors
     /// [`FailureKind::Output`] if the chain can't be read.
@@ -96,8 +99,11 @@ impl Source {
             OpenOptions::new().format(Format::Qcow2),
             |options, folder| options.backing_root(folder),
         );
-        ovenbird_disk::open_with(self.disk.as_std_path(), &options)
-            .or_failure(FailureKind::Output, || format!("cannot open {}", self.disk))
+        let cannot = || format!("cannot open {}", self.disk);
+        let disk = ovenbird_disk::open_with(self.disk.as_std_path(), &options)
+            .or_failure(FailureKind::Output, cannot)?;
+        let scrubbed = ScrubbedDisk::new(disk).or_failure(FailureKind::Output, cannot)?;
+        Ok(Arc::new(scrubbed))
     }
 }
 

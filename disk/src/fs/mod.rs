@@ -95,8 +95,8 @@ pub trait FileSystem: Send + Sync {
     fn open(&self, node: &Node) -> Result<Box<dyn FileData + '_>>;
     /// Free and total bytes.
     fn space(&self) -> (u64, u64);
-    /// Hands each stretch of free space to `sink`, in bytes of the volume, neighbours joined. False, and nothing is handed
-    /// out, where that is not known of this filesystem.
+    /// Hands each stretch of free space that the filesystem has used to `sink`, in bytes of the volume, neighbours joined.
+    /// False, and nothing is handed out, where that is not known of this filesystem.
     fn free_space(&self, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) -> Result<bool> {
         let _ = sink;
         Ok(false)

@@ -6,7 +6,7 @@ use super::Ext4;
 use crate::Result;
 use crate::bytes::{Fields as _, index, len64};
 
-/// The group's bitmap was never written: its blocks are free but for metadata, and may hold what an earlier filesystem left.
+/// The group's bitmap was never written, and neither was anything else of it but metadata, which only the bitmap tells apart.
 const BLOCK_UNINIT: u16 = 0x2;
 
 pub(super) fn ranges(fs: &Ext4, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) -> Result<bool> {
@@ -32,7 +32,6 @@ pub(super) fn ranges(fs: &Ext4, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) 
     for (group, blocks) in superblock.groups().enumerate() {
         let descriptor = superblock.descriptor(fs, len64(group))?;
         if descriptor.le16(0x12)? & BLOCK_UNINIT != 0 {
-            free(blocks)?;
             continue;
         }
         let high = if descriptor.len() >= 64 {
