@@ -181,6 +181,39 @@ fn every_key_of_the_configuration_is_obeyed_and_flags_win() {
 }
 
 #[test]
+fn what_is_left_as_evidence_has_its_place() {
+    let folder = folder();
+    let dir = folder.path();
+    std::fs::write(
+        dir.join("leave.yml"),
+        "name: leave\nschemaVersion: 1.0\nphases:\n- name: build\n  steps:\n  - name: Leave\n    action: ExecuteBash\n    \
+         inputs: {commands: ['echo seen > \"${OVENBIRD_EVIDENCE:-.}/report.txt\"']}\n",
+    )
+    .expect("document");
+    let run = |evidence: &std::path::Path| {
+        let config = serde_json::json!({
+            "documents": [{"path": "leave.yml"}], "logDirectory": dir.join("logs"), "workingDirectory": dir,
+            "evidenceDirectory": evidence,
+        });
+        std::fs::write(dir.join("config.json"), config.to_string()).expect("config");
+        agent(dir, &["run", "-c", "config.json"])
+    };
+    let output = run(&dir.join("evidence"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let report = std::fs::read_to_string(dir.join("evidence/report.txt"));
+    assert_eq!(report.expect("the report"), "seen\n");
+    // A place that can't be is told.
+    let output = run(&dir.join("leave.yml/evidence"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("cannot make "), "{}", text(&output));
+    assert!(
+        text(&output).contains("leave.yml/evidence"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
 fn validation_knows_the_platform_and_several_documents() {
     let folder = folder();
     let dir = folder.path();

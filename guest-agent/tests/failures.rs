@@ -44,6 +44,7 @@ const ASSERTED: &[(&str, &str, &str)] = &[
         "cannot write s3://",
         "object_store.rs",
     ),
+    ("cannot make {}: {error}", "cannot make ", "command_line.rs"),
     ("it is a folder", "it is a folder", "files.case"),
     ("the limit is ", "the limit is ", "failures.case"),
     ("text: {reason}", "is not Utf32Le text", "files.case"),

@@ -84,6 +84,12 @@ pub async fn run(
         checked.files.len(),
         checked.disks.len()
     ));
+    if !checked.unsigned.is_empty() {
+        printer.line(format!(
+            "made by a destination, signed by nobody: {}",
+            checked.unsigned.join(", ")
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

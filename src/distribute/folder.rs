@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
 use nix::unistd::{Whence, lseek};
+use ovenbird_provenance::folder::FILE as PROVENANCE;
 use sha2::{Digest as _, Sha256};
 
 use super::plan::FolderPlan;
@@ -14,6 +15,8 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::deliver::Staging;
 use crate::output::{Manifest, OutputFormat};
 
+/// What a folder has besides the image's own files: made for it, so that nobody has signed it.
+pub const MADE: [&str; 3] = ["SHA256SUMS", "register-image.json", "register-image.sh"];
 /// What is read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -100,7 +103,19 @@ fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
     if let Some(script) = script(&manifest) {
         write(&staging.folder().join("register-image.sh"), &script)?;
     }
-    manifest.write(staging.folder())?;
+    if manifest == source.manifest && source.folder.join(Manifest::FILE).is_file() {
+        // As it is, byte for byte: it is signed.
+        for name in [Manifest::FILE, PROVENANCE] {
+            let (from, to) = (source.folder.join(name), staging.folder().join(name));
+            if from.is_file() {
+                std::fs::copy(&from, &to).or_failure(FailureKind::Output, || {
+                    format!("cannot copy {from} to {to}")
+                })?;
+            }
+        }
+    } else {
+        manifest.write(staging.folder())?;
+    }
     if plan.own {
         staging.publish()?;
     } else {

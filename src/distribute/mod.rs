@@ -4,7 +4,7 @@
 mod ami;
 pub mod calls;
 mod delta;
-mod folder;
+pub mod folder;
 mod journal;
 mod names;
 pub mod notices;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use aws_config::{Region, SdkConfig};
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird_provenance::folder::FILE as PROVENANCE;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -136,10 +137,26 @@ pub(super) async fn deliver(
         sums.push_str(&format!("{}  {}\n", file.sha256, file.path));
     }
     let bytes = sending.sent;
-    let text = serde_json::to_string_pretty(&manifest).or_failure(FailureKind::Internal, || {
-        "cannot encode the manifest".into()
-    })?;
-    for (name, text) in [("SHA256SUMS", sums), (Manifest::FILE, text + "\n")] {
+    let mut small = vec![("SHA256SUMS", sums)];
+    let read = |name: &str| {
+        let path = source.folder.join(name);
+        std::fs::read_to_string(&path)
+            .or_failure(FailureKind::Output, || format!("cannot read {path}"))
+    };
+    if manifest == source.manifest {
+        // As it is, byte for byte: it is signed.
+        if source.folder.join(PROVENANCE).is_file() {
+            small.push((PROVENANCE, read(PROVENANCE)?));
+        }
+        small.push((Manifest::FILE, read(Manifest::FILE)?));
+    } else {
+        let text = serde_json::to_string_pretty(&manifest)
+            .or_failure(FailureKind::Internal, || {
+                "cannot encode the manifest".into()
+            })?;
+        small.push((Manifest::FILE, text + "\n"));
+    }
+    for (name, text) in small {
         let key = format!("{}{name}", plan.prefix);
         sending.small(&key, text.into()).await?;
     }

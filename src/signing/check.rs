@@ -3,12 +3,13 @@
 use camino::Utf8Path;
 use jiff::Timestamp;
 use ovenbird_disk::{NoProgress, OpenOptions, disk_digest, open_with};
-use ovenbird_provenance::folder::{self, Verified};
+use ovenbird_provenance::folder::{self, Problem, Verified};
 use ovenbird_provenance::key::PublicKey;
 use serde::Serialize;
 
 use super::policy::Policy;
 use super::statement::{BUILD_TYPE, DISK_DIGEST};
+use crate::distribute::folder::MADE;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
 
@@ -35,6 +36,9 @@ pub struct Checked {
     pub files: Vec<String>,
     /// Disks whose content has the signed disk digest.
     pub disks: Vec<String>,
+    /// What a destination has made for itself: nobody has signed it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsigned: Vec<String>,
 }
 
 /// Checks the image in a folder against the keys that are trusted.
@@ -45,9 +49,11 @@ pub fn check(folder: &Utf8Path, trusted: &[PublicKey], wanted: &Wanted) -> Resul
     let verified = folder::verify(folder, trusted).or_failure(FailureKind::Output, || {
         format!("the image in {folder} is not proven")
     })?;
+    let is_made = |problem: &&Problem| matches!(problem, Problem::Unnamed { path } if MADE.contains(&path.as_str()));
     let mut faults: Vec<String> = verified
         .problems
         .iter()
+        .filter(|problem| !is_made(problem))
         .filter(|problem| {
             wanted
                 .only
@@ -104,6 +110,12 @@ pub fn check(folder: &Utf8Path, trusted: &[PublicKey], wanted: &Wanted) -> Resul
             .filter(|file| wanted.only.as_ref().is_none_or(|only| only == file))
             .collect(),
         disks,
+        unsigned: verified
+            .problems
+            .iter()
+            .filter(is_made)
+            .map(|problem| problem.path().to_owned())
+            .collect(),
     })
 }
 

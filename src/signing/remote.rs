@@ -91,6 +91,7 @@ pub async fn check_remote(
             signers: signed_by,
             files: vec![fetched.digest],
             disks: Vec::new(),
+            unsigned: Vec::new(),
         });
     }
     Err(Failure::new(

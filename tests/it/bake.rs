@@ -79,9 +79,9 @@ fn it_is_what_the_policy_demands(setup: &setup::Setup, manifest: &Manifest, targ
         .filter(|file| file.kind == AttachmentKind::Evidence)
         .map(|file| file.path.as_str())
         .collect();
-    assert_eq!(paths, ["evidence/bios-virtio/boot-times.txt"]);
-    let times = std::fs::read_to_string(target.join(paths[0])).unwrap();
-    assert!(times.contains(".service"), "{times}");
+    assert_eq!(paths, ["evidence/bios-virtio/services.txt"]);
+    let services = std::fs::read_to_string(target.join(paths[0])).unwrap();
+    assert!(services.contains("nginx.service"), "{services}");
     let policy = |more: &str| {
         setup.file(
             "policy.toml",

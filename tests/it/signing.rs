@@ -312,3 +312,42 @@ fn a_home_signs_only_with_a_key_that_can_be_used() {
     let list = setup.run(&["image", "list", "--json"]).expect(0);
     assert_eq!(list.stdout.trim(), "[]", "nothing was begun");
 }
+
+/// What is carried away in a folder is proven there, without the home that made it.
+#[test]
+fn a_distributed_folder_is_proven_where_it_is() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "out", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let distribute = |formats: &str, path: &str| {
+        setup.file(
+            "to.yml",
+            &format!(
+                "kind: DistributionConfiguration\nname: away\nlocal:\n  destinations:\n  - folder: {{path: {path}, layout: versioned{formats}}}\n"
+            ),
+        );
+        setup
+            .run(&["distribute", folder.as_str(), "--to", "to.yml"])
+            .expect(0);
+        setup.path().join(path).join("web/1.2.3/1")
+    };
+    let away = distribute("", "stick");
+    let ran = verify(&setup, &away, &public).expect(0);
+    assert!(
+        ran.stdout.contains("signed by nobody: SHA256SUMS"),
+        "{}",
+        ran.stdout
+    );
+    std::fs::write(away.join("extra.sh"), "x").unwrap();
+    verify(&setup, &away, &public)
+        .expect(8)
+        .says("\"extra.sh\" is not named");
+    // Of a choice of formats nobody has signed the manifest.
+    let some = distribute(", formats: [raw]", "some");
+    verify(&setup, &some, &public)
+        .expect(8)
+        .says("is not proven");
+}
