@@ -2,7 +2,7 @@
 //!
 //! Prints its address. For each line on standard input it prints how many blocks it got since the last, and ends with it.
 
-#[path = "../tests/it/ebs_server.rs"]
+#[path = "../tests/it/ebs_server/mod.rs"]
 #[allow(dead_code, reason = "the tests use all of it")]
 mod ebs_server;
 

@@ -54,6 +54,7 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     details: Option<String>,
+    data: serde_json::Map<String, serde_json::Value>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -68,6 +69,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             details: None,
+            data: serde_json::Map::new(),
             source: None,
         }
     }
@@ -107,6 +109,18 @@ impl Failure {
             self.details = Some(details);
         }
         self
+    }
+
+    /// Adds a field for programs: part of the value that `--json` prints.
+    #[must_use]
+    pub fn with_data(mut self, field: &str, value: serde_json::Value) -> Self {
+        self.data.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Fields for programs.
+    pub fn data(&self) -> &serde_json::Map<String, serde_json::Value> {
+        &self.data
     }
 
     /// Adds further evidence after what is there.

@@ -11,4 +11,4 @@ pub mod signed;
 pub mod stored_values;
 pub mod xml;
 
-pub use config::{load, load_profile};
+pub use config::{Access, as_role, load, partition};

@@ -239,6 +239,27 @@ impl Bucket {
         }
     }
 
+    /// The region that the bucket is in (GetBucketLocation).
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn location(&self) -> Result<String, RequestError> {
+        let path = self.path("", "?location=");
+        let answer = self
+            .call(Method::GET, path, Vec::new(), Bytes::new())
+            .await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        let said = super::xml::texts(&text, "LocationConstraint")
+            .into_iter()
+            .next();
+        Ok(match said.as_deref() {
+            // The oldest region has no name here, and the second has an old one.
+            None | Some("") => "us-east-1".into(),
+            Some("EU") => "eu-west-1".into(),
+            Some(region) => region.to_owned(),
+        })
+    }
+
     /// A refused HEAD has no body that says why. Another question to the bucket has one: none if that is merely not permitted.
     async fn why_denied(&self) -> Option<RequestError> {
         let path = self.path("", "?location=");

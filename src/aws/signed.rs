@@ -284,6 +284,7 @@ impl SignedClient {
         headers: &mut HeaderMap,
     ) -> Result<(), RequestError> {
         let denied = |error: &dyn std::fmt::Display| RequestError::Credentials(error.to_string());
+        let not_given = |error: &dyn std::error::Error| RequestError::Credentials(chain(error));
         let provider = self
             .config
             .credentials_provider()
@@ -291,7 +292,7 @@ impl SignedClient {
         let identity = provider
             .provide_credentials()
             .await
-            .map_err(|error| denied(&error))?
+            .map_err(|error| not_given(&error))?
             .into();
         let mut settings = SigningSettings::default();
         if self.service == "s3" {
@@ -341,19 +342,37 @@ impl SignedClient {
     }
 }
 
+/// The SDK's sentences say nothing of their causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// reqwest's own sentence says nothing of the cause.
 fn unreachable(error: reqwest::Error) -> RequestError {
     let failure = Failure::environment("the request failed").caused_by(error.without_url());
     RequestError::Transport(failure.chain())
 }
 
-/// The address that environment or profile give for a service.
+/// The address that a destination, the environment or a profile give for a service.
 pub fn given_endpoint(config: &SdkConfig, service: &str) -> Option<String> {
+    let own = || config.endpoint_url().map(str::to_owned);
+    let is_own = config.get_origin("endpoint_url").is_client_config();
     let of_env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let word = service.to_uppercase().replace('-', "_");
-    of_env(&format!("AWS_ENDPOINT_URL_{word}"))
+    own()
+        .filter(|_| is_own)
+        .or_else(|| of_env(&format!("AWS_ENDPOINT_URL_{word}")))
         .or_else(|| of_env("AWS_ENDPOINT_URL"))
-        .or_else(|| config.endpoint_url().map(str::to_owned))
+        .or_else(own)
         .map(|given| given.trim_end_matches('/').to_owned())
 }
 
@@ -364,8 +383,12 @@ fn endpoint(config: &SdkConfig, service: &str, region: &str) -> String {
     } else {
         "amazonaws.com"
     };
-    given_endpoint(config, service)
-        .unwrap_or_else(|| format!("https://{service}.{region}.{domain}"))
+    given_endpoint(config, service).unwrap_or_else(|| match (service, region) {
+        // The one service here that has no regions.
+        ("iam", "us-east-1") => format!("https://iam.{domain}"),
+        ("iam", "us-gov-west-1") => format!("https://iam.us-gov.{domain}"),
+        _ => format!("https://{service}.{region}.{domain}"),
+    })
 }
 
 /// Code and message of a refusal, in XML or JSON.

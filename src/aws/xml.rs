@@ -45,6 +45,30 @@ pub fn texts(xml: &str, name: &str) -> Vec<String> {
     }
 }
 
+/// The insides of the outermost elements called `name`, in order. What is not well-formed ends the list.
+pub fn elements<'x>(xml: &'x str, name: &str) -> Vec<&'x str> {
+    let mut reader = Reader::from_str(xml);
+    let mut found = Vec::new();
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element)) if element.local_name().as_ref() == name.as_bytes() => {
+                let end = element.to_end().into_owned();
+                let Ok(span) = reader.read_to_end(end.name()) else {
+                    return found;
+                };
+                let index = |at| usize::try_from(at).ok();
+                found.extend(
+                    index(span.start)
+                        .zip(index(span.end))
+                        .and_then(|(start, end)| xml.get(start..end)),
+                );
+            }
+            Ok(Event::Eof) | Err(_) => return found,
+            Ok(_) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +78,15 @@ mod tests {
         let xml = "<a xmlns='x'><b>1 &lt; 2</b><c><b>&#65;</b></c><b/><d>no</d></a>";
         assert_eq!(texts(xml, "b"), ["1 < 2", "A"]);
         assert!(texts("<a><b>cut", "b").is_empty());
+    }
+
+    #[test]
+    fn elements_hold_what_is_in_them() {
+        let xml =
+            "<a><item><b>1</b><c><item>x</item></c></item><item/><d/><item><b>2</b></item></a>";
+        let items = elements(xml, "item");
+        assert_eq!(items, ["<b>1</b><c><item>x</item></c>", "<b>2</b>"]);
+        assert_eq!(texts(items[0], "b"), ["1"]);
+        assert!(elements("<a><item><b>", "item").is_empty());
     }
 }

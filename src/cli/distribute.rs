@@ -135,7 +135,7 @@ pub async fn carry_out(
     let journals = session.home.distributions();
     let watcher = Progress::default();
     let outcomes = tokio::select! {
-        done = distribute::run(plan, source, &journals, aws, &watcher) => done?,
+        done = distribute::run(plan, source, &session.home, aws, &watcher) => done?,
         _ = tokio::signal::ctrl_c() => {
             distribute::cancelled(plan, source, &journals, aws).await?;
             return Err(Failure::cancelled().with_hint("the same command goes on from here"));
@@ -154,11 +154,11 @@ pub async fn carry_out(
                 "destination": outcome.destination,
                 "state": "failed",
                 "reason": failure.chain(),
+                "details": failure.details(),
                 "hint": failure.hint(),
             }),
         })
         .collect();
-    session.printer.value(&rows);
     for delivered in outcomes
         .iter()
         .filter_map(|outcome| outcome.result.as_ref().ok())
@@ -169,7 +169,10 @@ pub async fn carry_out(
                 .line(format!("{:<16} {place}", delivered.destination));
         }
     }
-    distribute::verdict(outcomes)?;
+    // One value is printed, also if something failed.
+    distribute::verdict(outcomes)
+        .map_err(|failure| failure.with_data("outcomes", serde_json::json!(rows)))?;
+    session.printer.value(&rows);
     Ok(ExitCode::SUCCESS)
 }
 

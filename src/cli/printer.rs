@@ -92,18 +92,18 @@ impl Printer {
     /// Prints a failure: message and causes, evidence, hint.
     pub fn failure(&self, failure: &Failure) {
         if self.json {
-            let _ = writeln!(
-                std::io::stdout(),
-                "{}",
-                serde_json::json!({
-                    "type": "error",
-                    "kind": failure.kind(),
-                    "message": failure.chain(),
-                    "details": failure.details(),
-                    "hint": failure.hint(),
-                    "exitCode": failure.kind().exit_code(),
-                })
-            );
+            let mut value = serde_json::json!({
+                "type": "error",
+                "kind": failure.kind(),
+                "message": failure.chain(),
+                "details": failure.details(),
+                "hint": failure.hint(),
+                "exitCode": failure.kind().exit_code(),
+            });
+            if let Some(fields) = value.as_object_mut() {
+                fields.extend(failure.data().clone());
+            }
+            let _ = writeln!(std::io::stdout(), "{value}");
             return;
         }
         let mut err = anstream::stderr();

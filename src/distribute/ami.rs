@@ -1,36 +1,71 @@
-//! AMIs: the disk as a snapshot in the first region, an AMI of it, copies in the others, and what points to them.
+//! AMIs: the disk as a snapshot in the first region, an AMI of it, copies in other regions and accounts, and what points to
+//! them.
 
-use aws_config::{Region, SdkConfig};
-use aws_sdk_ssm::error::DisplayErrorContext;
-use aws_sdk_ssm::types::ParameterType;
+use aws_config::SdkConfig;
 use camino::Utf8Path;
+use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 
-use super::calls::Ec2Call;
-use super::plan::{AmiPlan, RegionPlan};
-use super::{Delivered, Journal, Outcome, Source, Watcher, delta};
-use crate::aws::ebs::{self, BLOCK, BlockMap, Ebs};
+use super::plan::{AmiPlan, RegionPlan, Road};
+use super::site::Site;
+use super::{Delivered, Journal, Outcome, Source, Watcher, s3};
+use crate::aws::as_role;
 use crate::aws::ec2::Ec2;
-use crate::aws::json::{Json, key_arn};
+use crate::aws::query::Query;
 use crate::aws::xml;
-use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::error::{Failure, Result};
 
 /// A snapshot's id that is well-formed and nobody's, for rehearsals.
 const NO_SNAPSHOT: &str = "snap-00000000000000000";
+/// The role that another account has for whom it lets distribute; the service's own name for it.
+const ROLE: &str = "EC2ImageBuilderDistributionCrossAccountRole";
+
+/// The ARN of the role of an account.
+pub(super) fn role(region: &str, account: &str) -> String {
+    let partition = crate::aws::partition(region);
+    format!("arn:{partition}:iam::{account}:role/{ROLE}")
+}
 
 /// Asks whether the AMIs could be registered.
 pub(super) async fn rehearse(plan: &AmiPlan, aws: &SdkConfig) -> Result<()> {
+    let aws = plan.access.to(aws).await;
+    check_owner(plan, &aws).await?;
     for region in &plan.regions {
         let call = region.register_call(NO_SNAPSHOT);
-        Ec2::new(aws, &region.region)?
+        Ec2::new(&aws, &region.region)?
             .rehearse(call.doing, call.action, &call.parameters)
             .await?;
     }
     Ok(())
 }
 
-/// Makes the AMIs of all regions: the first gets the disk, then the others get their copies at the same time. One that
-/// fails does not hold the others back.
+/// An AMI that was made.
+struct Made {
+    image: String,
+    /// Bytes that were sent for it.
+    bytes: u64,
+    /// Where it was exported to.
+    export: Option<String>,
+}
+
+/// What an AMI is made of.
+enum From<'f> {
+    /// The disk.
+    Disk(&'f Road),
+    /// An AMI of a region.
+    Copy(&'f str, &'f str),
+}
+
+/// All that does not differ between regions.
+struct Means<'m> {
+    source: &'m Source,
+    journals: &'m Utf8Path,
+    aws: SdkConfig,
+    watcher: &'m dyn Watcher,
+}
+
+/// Makes the AMIs of all regions: the first gets the disk, then the others get their copies at the same time, then other
+/// accounts theirs. One that fails does not hold the others back.
 pub(super) async fn deliver(
     plan: &AmiPlan,
     source: &Source,
@@ -41,37 +76,97 @@ pub(super) async fn deliver(
     let Some((first, others)) = plan.regions.split_first() else {
         return Vec::new();
     };
-    let origin = one(first, None, source, journals, aws, watcher).await;
-    let copies = match &origin {
-        Ok((image, _)) => {
-            let from = (first.region.as_str(), image.as_str());
-            let copies = others
-                .iter()
-                .map(|region| one(region, Some(from), source, journals, aws, watcher));
-            futures_util::future::join_all(copies).await
-        }
-        Err(_) => others
-            .iter()
-            .map(|_| {
-                Err(Failure::environment(format!(
-                    "there is no AMI in {} to copy",
-                    first.region
-                )))
-            })
-            .collect(),
+    let means = Means {
+        source,
+        journals,
+        aws: plan.access.to(aws).await,
+        watcher,
     };
-    std::iter::once(origin)
-        .chain(copies)
-        .zip(&plan.regions)
-        .map(|(result, region)| Outcome {
-            destination: region.region.clone(),
-            result: result.map(|(image, bytes)| Delivered {
-                destination: region.region.clone(),
-                places: vec![format!("{}:{image}", region.region)],
-                bytes,
-            }),
+    let origin = match check_owner(plan, &means.aws).await {
+        Ok(()) => means.one(first, From::Disk(&plan.road), &means.aws).await,
+        Err(failure) => Err(failure),
+    };
+    let copies = match &origin {
+        Ok(made) => {
+            let copy = |region| {
+                let from = From::Copy(&first.region, &made.image);
+                means.one(region, from, &means.aws)
+            };
+            join_all(others.iter().map(copy)).await
+        }
+        Err(_) => others.iter().map(|_| no_origin(first)).collect(),
+    };
+    let own: Vec<_> = std::iter::once(origin).chain(copies).collect();
+    let accounts = join_all(own.iter().zip(&plan.regions).flat_map(|(own, region)| {
+        let means = &means;
+        region.accounts.iter().map(move |account| async move {
+            match own {
+                Ok(made) => means.share(region, &made.image, account).await,
+                Err(_) => no_origin(region),
+            }
         })
+    }))
+    .await;
+    let all = plan.regions.iter().chain(
+        plan.regions
+            .iter()
+            .flat_map(|region| region.accounts.iter()),
+    );
+    own.into_iter()
+        .chain(accounts)
+        .zip(all)
+        .map(|(result, region)| outcome(region, result))
         .collect()
+}
+
+fn no_origin(region: &RegionPlan) -> Result<Made> {
+    Err(Failure::environment(format!(
+        "there is no AMI in {} to copy",
+        region.region
+    )))
+}
+
+fn outcome(region: &RegionPlan, result: Result<Made>) -> Outcome {
+    let destination = region.destination();
+    Outcome {
+        result: result.map(|made| Delivered {
+            destination: destination.clone(),
+            places: std::iter::once(format!("{destination}:{}", made.image))
+                .chain(made.export)
+                .collect(),
+            bytes: made.bytes,
+        }),
+        destination,
+    }
+}
+
+/// A configuration may name the account that distributes. If it takes another one for it, nothing is done.
+async fn check_owner(plan: &AmiPlan, aws: &SdkConfig) -> Result<()> {
+    let named = plan.regions.iter().find_map(|region| {
+        let account = region.own_accounts.first()?;
+        Some((region, account))
+    });
+    let Some((region, _)) = named else {
+        return Ok(());
+    };
+    let answer = Query::new(aws, "sts", "2011-06-15", &region.region)?
+        .call("GetCallerIdentity", &Vec::new())
+        .await
+        .map_err(|error| error.into_failure("ask whose credentials these are"))?;
+    let own = xml::texts(&answer, "Account").into_iter().next();
+    for region in &plan.regions {
+        for account in &region.own_accounts {
+            if own.as_ref() != Some(account) {
+                return Err(Failure::config(format!(
+                    "region {} has settings for the account {account}, which gets no copy, and the credentials are those of {}",
+                    region.region,
+                    own.as_deref().unwrap_or("nobody")
+                ))
+                .with_hint("list the account in `targetAccountIds`, or distribute with its credentials"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The digest of what is asked for in a region: another one means that tags or permissions are to be set again.
@@ -80,312 +175,191 @@ fn digest(region: &RegionPlan) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// An AMI in one region, copied from another region's if one is given; gives its id and the bytes that were sent.
-async fn one(
-    region: &RegionPlan,
-    from: Option<(&str, &str)>,
-    source: &Source,
-    journals: &Utf8Path,
-    aws: &SdkConfig,
-    watcher: &dyn Watcher,
-) -> Result<(String, u64)> {
-    let ec2 = Ec2::new(aws, &region.region)?;
-    let mut journal = Journal::open(journals, &source.manifest.run, &region.region)?;
-    let name = &region.register.name;
-    if let Some(image) = journal.images.get(name).cloned() {
-        // It may have been deregistered by somebody since.
-        if matches!(
-            ec2.state(&image).await?.as_deref(),
-            None | Some("deregistered" | "failed" | "error")
-        ) {
-            watcher.note(&region.region, &format!("{image} is no longer there"));
-            journal.gone(&image)?;
+impl Means<'_> {
+    /// An AMI in one region.
+    async fn one(&self, region: &RegionPlan, from: From<'_>, aws: &SdkConfig) -> Result<Made> {
+        let site = Site {
+            plan: region,
+            import: match &from {
+                From::Disk(road) => road.import(),
+                From::Copy(..) => None,
+            },
+            source: self.source,
+            journals: self.journals,
+            aws: aws.clone(),
+            ec2: Ec2::new(aws, &region.region)?,
+            watcher: self.watcher,
+        };
+        let mut journal = site.journal()?;
+        let name = &region.register.name;
+        if let Some(image) = journal.images.get(name).cloned() {
+            // It may have been deregistered by somebody since.
+            if matches!(
+                site.ec2.state(&image).await?.as_deref(),
+                None | Some("deregistered" | "failed" | "error")
+            ) {
+                site.note(&format!("{image} is no longer there"));
+                journal.gone(&image)?;
+            }
         }
-    }
-    let mut bytes = 0;
-    let image = match (journal.images.get(name).cloned(), from) {
-        (Some(image), _) => image,
-        (None, None) => {
-            let site = Site {
-                region,
-                source,
-                journals,
-                aws,
-                ec2: &ec2,
-                watcher,
-            };
-            let (snapshot, sent) = site.snapshot(&mut journal).await?;
-            bytes = sent;
-            let image = made(&ec2, &region.register_call(&snapshot), name).await?;
-            journal.registered(name, &image)?;
-            image
-        }
-        (None, Some((from, image))) => {
-            let token = journal.starting()?;
-            let image = made(&ec2, &region.copy_call(from, image, &token), name).await?;
-            journal.registered(name, &image)?;
-            image
-        }
-    };
-    ec2.wait(&image).await?;
-    watcher.note(&region.region, &image);
-    let digest = digest(region);
-    if journal.finished.as_ref() != Some(&digest) {
-        finish(region, &image, aws, &ec2, &mut journal).await?;
-        journal.finished(&digest)?;
-    }
-    Ok((image, bytes))
-}
-
-/// Registers or copies. A name that is taken may be our own doing: the answer to an earlier attempt got lost.
-async fn made(ec2: &Ec2, call: &Ec2Call, name: &str) -> Result<String> {
-    match ec2
-        .one(call.doing, call.action, &call.parameters, "imageId")
-        .await
-    {
-        Err(failure) if failure.chain().contains("InvalidAMIName.Duplicate") => {
-            let snapshot = call
-                .parameters
-                .iter()
-                .find(|(key, _)| key == "BlockDeviceMapping.1.Ebs.SnapshotId");
-            let Some((_, snapshot)) = snapshot else {
-                return Err(failure);
-            };
-            let filters = vec![
-                ("Owner.1".to_owned(), "self".to_owned()),
-                ("Filter.1.Name".into(), "name".into()),
-                ("Filter.1.Value.1".into(), name.to_owned()),
-                (
-                    "Filter.2.Name".into(),
-                    "block-device-mapping.snapshot-id".into(),
-                ),
-                ("Filter.2.Value.1".into(), snapshot.clone()),
-            ];
-            let found = ec2
-                .one(
-                    "look for the AMI of this name",
-                    "DescribeImages",
-                    &filters,
-                    "imageId",
-                )
-                .await;
-            found.map_err(|_| failure)
-        }
-        made => made,
-    }
-}
-
-/// Where a disk becomes a snapshot.
-struct Site<'s> {
-    region: &'s RegionPlan,
-    source: &'s Source,
-    journals: &'s Utf8Path,
-    aws: &'s SdkConfig,
-    ec2: &'s Ec2,
-    watcher: &'s dyn Watcher,
-}
-
-impl Site<'_> {
-    /// Puts the disk into a snapshot and waits for it; gives its id and the bytes that were sent.
-    async fn snapshot(&self, journal: &mut Journal) -> Result<(String, u64)> {
-        let region = &self.region.region;
-        self.forget_if_gone(journal).await?;
-        if let (Some(id), true) = (&journal.snapshot, journal.completed) {
-            self.ec2.wait(id).await?;
-            return Ok((id.clone(), 0));
-        }
-        let ebs = Ebs::new(self.aws, region)?;
-        let disk = self.source.disk()?;
-        let gib = ebs::volume_gib(&*disk);
-        let (id, base) = match &journal.snapshot {
-            Some(id) => {
-                let base = match &journal.parent {
-                    None => BlockMap::new(),
-                    Some(parent) => {
-                        delta::content(self.journals, region, parent).ok_or_else(|| {
-                            Failure::environment(format!(
-                                "the journal of {parent}, on which {id} stands, is no longer there"
-                            ))
-                            .with_hint(format!("delete {id} in {region}, then run this again"))
-                        })?
+        let mut bytes = 0;
+        let image = match journal.images.get(name).cloned() {
+            Some(image) => image,
+            None => {
+                let image = match from {
+                    From::Disk(Road::EbsDirect) => {
+                        let snapshot;
+                        (snapshot, bytes) = site.snapshot(&mut journal).await?;
+                        site.made(&region.register_call(&snapshot)).await?
+                    }
+                    From::Disk(Road::ImportSnapshot(import)) => {
+                        let snapshot;
+                        (snapshot, bytes) = site.import_snapshot(import, &mut journal).await?;
+                        site.made(&region.register_call(&snapshot)).await?
+                    }
+                    From::Disk(Road::ImportImage(import)) => {
+                        let image;
+                        (image, bytes) = site.import_image(import, &mut journal).await?;
+                        image
+                    }
+                    From::Copy(from, image) => {
+                        let token = journal.starting()?;
+                        site.made(&region.copy_call(from, image, &token)).await?
                     }
                 };
-                (id.clone(), base)
+                journal.registered(name, &image)?;
+                image
             }
-            None => self.start(&ebs, gib, journal).await?,
         };
-        let stored = ebs::stored_blocks(&*disk)
-            .or_failure(FailureKind::Output, || "cannot read the disk".into())?;
-        let count = |blocks: usize| u64::try_from(blocks).unwrap_or(0) * BLOCK;
-        let total = count(stored.len()).saturating_sub(count(journal.blocks.len()));
-        let mut sent = 0;
-        let blocks = ebs
-            .put_blocks(&id, disk, journal.blocks.clone(), base, |index, digest| {
-                journal.put(index, digest)?;
-                sent += BLOCK;
-                self.watcher.sent(region, sent, total);
-                Ok(())
-            })
-            .await?;
-        ebs.complete(&id, &blocks).await?;
-        journal.completed()?;
-        self.watcher
-            .note(region, &format!("{id} got {} blocks", blocks.len()));
-        self.ec2.wait(&id).await?;
-        Ok((id, sent))
+        site.ec2.wait(&image).await?;
+        site.note(&image);
+        site.clear_import(&mut journal).await?;
+        let digest = digest(region);
+        if journal.finished.as_ref() != Some(&digest) {
+            site.finish(&image, &mut journal).await?;
+            journal.finished(&digest)?;
+        }
+        Ok(Made {
+            export: site.export(&image, &mut journal).await?,
+            image,
+            bytes,
+        })
     }
 
-    /// A snapshot that expired, failed or was deleted is begun anew.
-    async fn forget_if_gone(&self, journal: &mut Journal) -> Result<()> {
-        let Some(id) = journal.snapshot.clone() else {
-            return Ok(());
-        };
-        let state = self.ec2.state(&id).await?;
-        let age = jiff::Timestamp::now().as_second() - journal.started;
-        let fresh = u64::try_from(age).is_ok_and(|age| age < ebs::UNKNOWN.as_secs());
-        match state.as_deref() {
-            Some("error" | "recoverable" | "recovering") => {}
-            Some(_) => return Ok(()),
-            // A part of the service may not know it yet.
-            None if fresh && !journal.completed => return Ok(()),
-            None => {}
+    /// A copy of a region's AMI in another account, which has to see it for that long.
+    async fn share(&self, from: &RegionPlan, image: &str, to: &RegionPlan) -> Result<Made> {
+        let account = to.account.as_deref().unwrap_or_default();
+        let theirs = as_role(&self.aws, &to.region, &role(&to.region, account)).await;
+        let run = &self.source.manifest.run;
+        let journal = Journal::read(self.journals, run, &to.destination())?;
+        let copied = journal.images.contains_key(&to.register.name);
+        let ours = Ec2::new(&self.aws, &from.region)?;
+        if !copied {
+            permit(&ours, image, account, "Add").await?;
         }
-        self.watcher.note(
-            &self.region.region,
-            &format!("{id} is no longer there: the disk is sent anew"),
-        );
-        journal.gone(&id)
-    }
-
-    /// Starts a snapshot, above that of an earlier build if there is one; gives its id and what it holds already.
-    async fn start(
-        &self,
-        ebs: &Ebs,
-        gib: u64,
-        journal: &mut Journal,
-    ) -> Result<(String, BlockMap)> {
-        let region = &self.region.region;
-        let token = journal.starting()?;
-        let mut start = self.region.start(self.source, &token);
-        let mut base = BlockMap::new();
-        if let Some(key) = &start.kms_key {
-            start.kms_key = Some(key_arn(self.aws, region, key).await?);
-        } else if let Some((parent, content)) =
-            delta::parent(self.source, self.journals, region, gib, self.ec2).await?
-        {
-            self.watcher
-                .note(region, &format!("only what differs from {parent} is sent"));
-            start.parent = Some(parent);
-            base = content;
+        let origin = From::Copy(&from.region, image);
+        let made = self.one(to, origin, &theirs).await.map_err(|failure| {
+            let failure = failure.context(format!("with the role {ROLE} of {account}"));
+            match failure.chain().contains("AssumeRole") {
+                true => failure.with_hint(format!(
+                    "{account} has to have this role, and it has to trust the account that distributes; docs/distribution.md says more"
+                )),
+                false => failure,
+            }
+        })?;
+        if !from.permits(account) {
+            permit(&ours, image, account, "Remove").await?;
         }
-        let id = ebs.start(gib, &start).await?;
-        journal.started(&id, start.parent.as_deref())?;
-        Ok((id, base))
+        Ok(made)
     }
 }
 
-/// Tags, permissions, launch templates, licenses and parameters; all of them may be done twice without harm.
-async fn finish(
-    region: &RegionPlan,
-    image: &str,
-    aws: &SdkConfig,
-    ec2: &Ec2,
-    journal: &mut Journal,
-) -> Result<()> {
-    let described = vec![("ImageId.1".to_owned(), image.to_owned())];
+/// Lets an account see an AMI and its snapshot, or no longer.
+async fn permit(ec2: &Ec2, image: &str, account: &str, how: &str) -> Result<()> {
+    let one = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let snapshot = ec2
         .one(
             "ask for the AMI",
             "DescribeImages",
-            &described,
+            &vec![one("ImageId.1", image)],
             "snapshotId",
         )
         .await?;
-    for call in region.attribute_calls(image, &snapshot) {
-        ec2.must(call.doing, call.action, &call.parameters).await?;
-    }
-    for (template, set_default) in &region.launch_templates {
-        let key = (template.clone(), image.to_owned());
-        let version = match journal.templates.get(&key) {
-            Some(version) => version.clone(),
-            None => {
-                let call = RegionPlan::template_call(template, image);
-                let version = ec2
-                    .one(call.doing, call.action, &call.parameters, "versionNumber")
-                    .await?;
-                journal.templated(template, image, &version)?;
-                version
-            }
-        };
-        if *set_default {
-            let call = RegionPlan::default_call(template, &version);
-            ec2.must(call.doing, call.action, &call.parameters).await?;
-        }
-    }
-    if !region.licenses.is_empty() {
-        license(region, image, aws).await?;
-    }
-    let config = aws_sdk_ssm::config::Builder::from(aws)
-        .region(Region::new(region.region.clone()))
-        .build();
-    let ssm = aws_sdk_ssm::Client::from_conf(config);
-    for (name, data_type) in &region.parameters {
-        ssm.put_parameter()
-            .name(name)
-            .value(image)
-            .r#type(ParameterType::String)
-            .data_type(data_type)
-            .overwrite(true)
-            .send()
-            .await
-            .map_err(|error| {
-                Failure::environment(format!(
-                    "cannot set the SSM parameter {name} in {}: {}",
-                    region.region,
-                    DisplayErrorContext(&error)
-                ))
-            })?;
+    ec2.must(
+        "share the snapshot",
+        "ModifySnapshotAttribute",
+        &vec![
+            one("SnapshotId", &snapshot),
+            one("Attribute", "createVolumePermission"),
+            one(&format!("CreateVolumePermission.{how}.1.UserId"), account),
+        ],
+    )
+    .await?;
+    ec2.must(
+        "share the AMI",
+        "ModifyImageAttribute",
+        &vec![
+            one("ImageId", image),
+            one(&format!("LaunchPermission.{how}.1.UserId"), account),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Gives up uploads of files that wait for an import.
+pub(super) async fn abort(
+    plan: &AmiPlan,
+    run: &str,
+    journals: &Utf8Path,
+    aws: &SdkConfig,
+) -> Result<()> {
+    if let Some(import) = plan.road.import() {
+        s3::abort(&import.upload, run, journals, &plan.access.to(aws).await).await?;
     }
     Ok(())
 }
 
-/// Attaches license configurations to an AMI.
-async fn license(region: &RegionPlan, image: &str, aws: &SdkConfig) -> Result<()> {
-    let partition = match region.region.split('-').next() {
-        Some("cn") => "aws-cn",
-        Some("us") if region.region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    };
-    let add: Vec<_> = region
-        .licenses
-        .iter()
-        .map(|license| serde_json::json!({"LicenseConfigurationArn": license}))
-        .collect();
-    let body = serde_json::json!({
-        "ResourceArn": format!("arn:{partition}:ec2:{}::image/{image}", region.region),
-        "AddLicenseSpecifications": add,
-    });
-    Json::new(aws, "license-manager", "AWSLicenseManager", &region.region)?
-        .call("UpdateLicenseSpecificationsForResource", &body)
-        .await
-        .map(drop)
-        .map_err(|error| {
-            error.into_failure(&format!("attach licenses to the AMI in {}", region.region))
-        })
-}
-
-/// Removes what was made in a region: AMIs first, then the snapshots that they held.
+/// Removes what was made: AMIs first, then the snapshots that they held.
 pub(super) async fn remove(
+    plan: &AmiPlan,
     run: &str,
-    region: &str,
     journals: &Utf8Path,
     aws: &SdkConfig,
 ) -> Result<Vec<String>> {
-    let ec2 = Ec2::new(aws, region)?;
-    let mut journal = Journal::open(journals, run, region)?;
+    let aws = plan.access.to(aws).await;
+    let mut removed = Vec::new();
+    for region in &plan.regions {
+        for account in &region.accounts {
+            let id = account.account.as_deref().unwrap_or_default();
+            let theirs = as_role(&aws, &region.region, &role(&region.region, id)).await;
+            removed.extend(remove_from(account, run, journals, &theirs).await?);
+        }
+        removed.extend(remove_from(region, run, journals, &aws).await?);
+    }
+    if let Some(import) = plan.road.import() {
+        removed.extend(s3::remove(&import.upload, run, journals, &aws).await?);
+    }
+    Ok(removed)
+}
+
+async fn remove_from(
+    plan: &RegionPlan,
+    run: &str,
+    journals: &Utf8Path,
+    aws: &SdkConfig,
+) -> Result<Vec<String>> {
+    let region = plan.destination();
+    let ec2 = Ec2::new(aws, &plan.region)?;
+    let mut journal = Journal::open(journals, run, &region)?;
     let mut removed = Vec::new();
     let mut snapshots: Vec<String> = journal.snapshot.iter().cloned().collect();
-    for image in journal.images.clone().into_values() {
+    for image in journal
+        .images
+        .clone()
+        .into_values()
+        .chain(journal.imported.clone())
+    {
         let one = |key: &str, id: &str| vec![(key.to_owned(), id.to_owned())];
         if ec2.state(&image).await?.is_some() {
             let answer = ec2

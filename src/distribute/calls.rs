@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Source;
-use super::plan::{Delivery, Plan, RegionPlan};
+use super::plan::{AmiPlan, Delivery, ExportPlan, Plan, RegionPlan, Road};
+use super::task::{IMPORT_IMAGE, IMPORT_SNAPSHOT};
 use crate::aws::ebs::StartSnapshot;
 use crate::aws::ec2::Parameters;
 
@@ -71,7 +72,11 @@ impl RegionPlan {
     pub fn attribute_calls(&self, image: &str, snapshot: &str) -> Vec<Ec2Call> {
         let mut calls = Vec::new();
         if !self.tags.is_empty() {
-            let mut parameters = vec![text("ResourceId.1", image), text("ResourceId.2", snapshot)];
+            let mut parameters = vec![text("ResourceId.1", image)];
+            // The service's role in other accounts may tag AMIs alone.
+            if self.account.is_none() {
+                parameters.push(text("ResourceId.2", snapshot));
+            }
             for (number, (key, value)) in (1..).zip(&self.tags) {
                 parameters.push((format!("Tag.{number}.Key"), key.clone()));
                 parameters.push((format!("Tag.{number}.Value"), value.clone()));
@@ -113,6 +118,25 @@ impl RegionPlan {
             });
         }
         calls
+    }
+
+    /// ExportImage.
+    pub fn export_call(export: &ExportPlan, image: &str, token: &str) -> Ec2Call {
+        let mut parameters = vec![
+            text("ImageId", image),
+            text("ClientToken", token),
+            text("DiskImageFormat", &export.format),
+            text("RoleName", &export.role),
+            text("S3ExportLocation.S3Bucket", &export.bucket),
+        ];
+        if !export.prefix.is_empty() {
+            parameters.push(text("S3ExportLocation.S3Prefix", &export.prefix));
+        }
+        Ec2Call {
+            doing: "export the AMI to a bucket",
+            action: "ExportImage",
+            parameters,
+        }
     }
 
     /// CreateLaunchTemplateVersion. The token names template and AMI: two templates are two requests.
@@ -171,11 +195,18 @@ pub fn of_plan(plan: &Plan, source: &Source) -> Vec<Shown> {
                 ],
             })),
             Delivery::S3(bucket) => shown.extend(super::s3::calls(bucket, source)),
+            Delivery::Registry(registry) => shown.push(super::registry::call(registry)),
             Delivery::Ami(ami) => {
                 let origin = ami.regions.first().map(|region| region.region.as_str());
                 for (index, region) in ami.regions.iter().enumerate() {
                     let from = origin.filter(|_| index > 0);
-                    of_region(region, from, ami.virtual_size, source, &mut shown);
+                    of_region(region, from, ami, source, &mut shown);
+                }
+                for region in &ami.regions {
+                    for account in &region.accounts {
+                        let from = Some(region.region.as_str());
+                        of_region(account, from, ami, source, &mut shown);
+                    }
                 }
             }
         }
@@ -186,52 +217,101 @@ pub fn of_plan(plan: &Plan, source: &Source) -> Vec<Shown> {
 fn of_region(
     region: &RegionPlan,
     from: Option<&str>,
-    size: u64,
+    ami: &AmiPlan,
     source: &Source,
     shown: &mut Vec<Shown>,
 ) {
+    let destination = region.destination();
+    if from.is_none()
+        && let Some(import) = ami.road.import()
+    {
+        shown.extend(
+            super::s3::calls(&import.upload, source)
+                .into_iter()
+                .map(|call| Shown {
+                    destination: destination.clone(),
+                    ..call
+                }),
+        );
+    }
     let mut push = |service, action: &str, parameters| {
         shown.push(Shown {
-            destination: region.region.clone(),
+            destination: destination.clone(),
             service,
             action: action.to_owned(),
             parameters,
         });
     };
     let (image, snapshot) = ("<image>", "<snapshot>");
-    if let Some(from) = from {
-        let call = region.copy_call(from, "<image of the first region>", "<token>");
-        push("ec2", call.action, call.parameters);
-    } else {
-        let start = region.start(source, "<token>");
-        let gib = size.div_ceil(1 << 30).max(1);
-        push("ebs", "StartSnapshot", start.parameters(gib));
+    if let Some(account) = &region.account {
         push(
-            "ebs",
-            "PutSnapshotBlock",
-            vec![
-                text("SnapshotId", snapshot),
-                text("BlockIndex", "<each block that is not zero>"),
-                text("DataLength", &crate::aws::ebs::BLOCK.to_string()),
-                text("ChecksumAlgorithm", "SHA256"),
-            ],
+            "sts",
+            "AssumeRole",
+            vec![text("RoleArn", &super::ami::role(&region.region, account))],
         );
-        push(
-            "ebs",
-            "CompleteSnapshot",
-            vec![
-                text("SnapshotId", snapshot),
-                text("ChangedBlocksCount", "<blocks>"),
-                text("ChecksumAggregationMethod", "LINEAR"),
-            ],
-        );
-        push(
-            "ec2",
-            "DescribeSnapshots",
-            vec![text("SnapshotId.1", snapshot)],
-        );
-        let call = region.register_call(snapshot);
-        push("ec2", call.action, call.parameters);
+    }
+    match (from, &ami.road) {
+        (Some(from), _) => {
+            let origin = match region.account {
+                Some(_) => "<image of the region>",
+                None => "<image of the first region>",
+            };
+            let call = region.copy_call(from, origin, "<token>");
+            push("ec2", call.action, call.parameters);
+        }
+        (None, Road::EbsDirect) => {
+            let start = region.start(source, "<token>");
+            let gib = ami.virtual_size.div_ceil(1 << 30).max(1);
+            push("ebs", "StartSnapshot", start.parameters(gib));
+            push(
+                "ebs",
+                "PutSnapshotBlock",
+                vec![
+                    text("SnapshotId", snapshot),
+                    text("BlockIndex", "<each block that is not zero>"),
+                    text("DataLength", &crate::aws::ebs::BLOCK.to_string()),
+                    text("ChecksumAlgorithm", "SHA256"),
+                ],
+            );
+            push(
+                "ebs",
+                "CompleteSnapshot",
+                vec![
+                    text("SnapshotId", snapshot),
+                    text("ChangedBlocksCount", "<blocks>"),
+                    text("ChecksumAggregationMethod", "LINEAR"),
+                ],
+            );
+            push(
+                "ec2",
+                "DescribeSnapshots",
+                vec![text("SnapshotId.1", snapshot)],
+            );
+            let call = region.register_call(snapshot);
+            push("ec2", call.action, call.parameters);
+        }
+        (None, Road::ImportSnapshot(import)) => {
+            let call = region.import_call(import, IMPORT_SNAPSHOT.describe, source);
+            push("ec2", call.action, call.parameters);
+            push(
+                "ec2",
+                IMPORT_SNAPSHOT.describe,
+                vec![text(IMPORT_SNAPSHOT.parameter, "<task>")],
+            );
+            let call = region.register_call(snapshot);
+            push("ec2", call.action, call.parameters);
+        }
+        (None, Road::ImportImage(import)) => {
+            let call = region.import_call(import, IMPORT_IMAGE.describe, source);
+            push("ec2", call.action, call.parameters);
+            push(
+                "ec2",
+                IMPORT_IMAGE.describe,
+                vec![text(IMPORT_IMAGE.parameter, "<task>")],
+            );
+            let call = region.copy_call(&region.region, "<imported image>", "<token>");
+            push("ec2", call.action, call.parameters);
+        }
     }
     push("ec2", "DescribeImages", vec![text("ImageId.1", image)]);
     for call in region.attribute_calls(image, snapshot) {
@@ -254,6 +334,10 @@ fn of_region(
                 text("ImageId", image),
             ],
         );
+    }
+    if let Some(export) = &region.export {
+        let call = RegionPlan::export_call(export, image, "<token>");
+        push("ec2", call.action, call.parameters);
     }
     for (name, data_type) in &region.parameters {
         push(

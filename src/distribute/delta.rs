@@ -33,7 +33,7 @@ pub(super) async fn parent(
         if same
             && run != source.manifest.run
             && let Ok(journal) = Journal::read(journals, &run, region)
-            && let (Some(snapshot), true) = (journal.snapshot, journal.completed)
+            && let (Some(snapshot), true) = (journal.snapshot, journal.completed && journal.mapped)
         {
             candidates.push((modified, snapshot));
         }
@@ -74,7 +74,9 @@ pub(super) fn content(journals: &Utf8Path, region: &str, snapshot: &str) -> Opti
             .into_iter()
             .filter(|run| journals.join(run).join(format!("{region}.jsonl")).is_file())
             .filter_map(|run| Journal::read(journals, &run, region).ok())
-            .find(|journal| journal.completed && journal.snapshot.as_ref() == Some(&snapshot))?;
+            .find(|journal| {
+                journal.completed && journal.mapped && journal.snapshot.as_ref() == Some(&snapshot)
+            })?;
         chain.push(journal.blocks);
         wanted = journal.parent;
     }

@@ -40,6 +40,14 @@ enum Line {
     Stored(String),
     /// An upload was given up or is complete.
     UploadEnded(String),
+    /// An import was begun: the task's id.
+    Importing(String),
+    /// It made this snapshot, at this time in seconds of Unix.
+    ImportedSnapshot(String, i64),
+    /// It made this AMI, whose name the service chose.
+    Imported(String),
+    /// An export of an AMI was begun: the AMI's id and the task's.
+    Exporting(String, String),
 }
 
 /// An upload of several parts.
@@ -84,6 +92,8 @@ pub struct Journal {
     pub blocks: BlockMap,
     /// Whether it was completed.
     pub completed: bool,
+    /// Whether the snapshot holds those blocks and no others: of one that was imported they are not known.
+    pub mapped: bool,
     /// AMIs by name.
     pub images: BTreeMap<String, String>,
     /// Versions of launch templates, by template and AMI.
@@ -94,8 +104,14 @@ pub struct Journal {
     pub uploads: BTreeMap<String, Upload>,
     /// Their parts, by the upload's id.
     pub parts: BTreeMap<String, BTreeMap<u32, Part>>,
-    /// Keys of files in the bucket.
+    /// Keys of files in the bucket, or digests of manifests in the repository.
     pub stored: Vec<String>,
+    /// The task that imports the disk.
+    pub import: Option<String>,
+    /// An AMI that an import made, under a name of the service.
+    pub imported: Option<String>,
+    /// Tasks that export AMIs, by AMI.
+    pub exports: BTreeMap<String, String>,
 }
 
 fn path_of(journals: &Utf8Path, run: &str, destination: &str) -> Utf8PathBuf {
@@ -168,12 +184,16 @@ impl Journal {
             parent: None,
             blocks: BlockMap::new(),
             completed: false,
+            mapped: true,
             images: BTreeMap::new(),
             templates: BTreeMap::new(),
             finished: None,
             uploads: BTreeMap::new(),
             parts: BTreeMap::new(),
             stored: Vec::new(),
+            import: None,
+            imported: None,
+            exports: BTreeMap::new(),
             path,
         };
         for line in bytes.split(|byte| *byte == b'\n') {
@@ -198,6 +218,16 @@ impl Journal {
                 self.token = None;
                 self.blocks.clear();
                 self.completed = false;
+                self.mapped = true;
+            }
+            Line::ImportedSnapshot(id, started) => {
+                self.snapshot = Some(id);
+                self.started = started;
+                self.parent = None;
+                self.import = None;
+                self.blocks.clear();
+                self.completed = true;
+                self.mapped = false;
             }
             Line::Block(index, digest) => {
                 let mut bytes: BlockDigest = [0; 32];
@@ -210,6 +240,13 @@ impl Journal {
                 self.finished = None;
                 self.images.retain(|_, image| *image != id);
                 self.stored.retain(|key| *key != id);
+                self.exports
+                    .retain(|image, task| *image != id && *task != id);
+                for one in [&mut self.import, &mut self.imported] {
+                    if one.as_ref() == Some(&id) {
+                        *one = None;
+                    }
+                }
                 if self.snapshot.as_ref() == Some(&id) {
                     self.snapshot = None;
                     self.blocks.clear();
@@ -218,6 +255,8 @@ impl Journal {
             }
             Line::Image(name, id) => {
                 self.images.insert(name, id);
+                // Another copy of this name is another request.
+                self.token = None;
             }
             Line::Template(template, image, version) => {
                 self.templates.insert((template, image), version);
@@ -237,6 +276,18 @@ impl Journal {
             Line::UploadEnded(id) => {
                 self.uploads.retain(|_, upload| upload.id != id);
                 self.parts.remove(&id);
+            }
+            Line::Importing(task) => {
+                self.import = Some(task);
+                self.token = None;
+            }
+            Line::Imported(image) => {
+                self.imported = Some(image);
+                self.import = None;
+            }
+            Line::Exporting(image, task) => {
+                self.exports.insert(image, task);
+                self.token = None;
             }
         }
     }
@@ -294,7 +345,35 @@ impl Journal {
         self.write(Line::Completed)
     }
 
-    /// Notes that a snapshot, an AMI or an object is no longer there.
+    /// Notes a task that imports the disk.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn importing(&mut self, task: &str) -> Result<()> {
+        self.write(Line::Importing(task.to_owned()))
+    }
+
+    /// Notes the snapshot or the AMI that an import made.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn imported(&mut self, id: &str) -> Result<()> {
+        let now = jiff::Timestamp::now().as_second();
+        self.write(match id.starts_with("snap-") {
+            true => Line::ImportedSnapshot(id.to_owned(), now),
+            false => Line::Imported(id.to_owned()),
+        })
+    }
+
+    /// Notes a task that exports an AMI.
+    ///
+    /// # Errors
+    /// As [`starting`](Self::starting).
+    pub fn exporting(&mut self, image: &str, task: &str) -> Result<()> {
+        self.write(Line::Exporting(image.to_owned(), task.to_owned()))
+    }
+
+    /// Notes that a snapshot, an AMI, a task or an object is no longer there.
     ///
     /// # Errors
     /// As [`starting`](Self::starting).

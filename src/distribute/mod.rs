@@ -4,15 +4,22 @@
 mod ami;
 pub mod calls;
 mod delta;
+mod finish;
 pub mod folder;
+mod import;
 mod journal;
 mod names;
 pub mod notices;
 mod order;
 pub mod plan;
+mod preflight;
 pub mod record;
 pub mod register;
+mod registry;
 mod s3;
+mod site;
+mod snapshot;
+mod task;
 mod verify;
 
 use std::sync::Arc;
@@ -25,6 +32,7 @@ use serde::Serialize;
 use crate::documents::arn::normalise_name;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::{Manifest, OutputFormat};
+use crate::store::Home;
 pub use journal::Journal;
 pub use order::Order;
 pub use plan::{Delivery, Plan};
@@ -129,11 +137,12 @@ pub struct Outcome {
 pub async fn run(
     plan: &Plan,
     source: &Source,
-    journals: &Utf8Path,
+    home: &Home,
     aws: &SdkConfig,
     watcher: &dyn Watcher,
 ) -> Result<Vec<Outcome>> {
     let run = &source.manifest.run;
+    let journals = &*home.distributions();
     let mut record = record::begin(journals, run, plan)?;
     let mut outcomes = Vec::new();
     for delivery in &plan.deliveries {
@@ -151,6 +160,10 @@ pub async fn run(
             Delivery::S3(bucket) => vec![Outcome {
                 destination: bucket.name.clone(),
                 result: s3::deliver(bucket, source, journals, aws, watcher).await,
+            }],
+            Delivery::Registry(plan) => vec![Outcome {
+                destination: plan.name.clone(),
+                result: registry::deliver(plan, source, home, aws, watcher).await,
             }],
             Delivery::Ami(plan) => ami::deliver(plan, source, journals, aws, watcher).await,
         };
@@ -206,8 +219,11 @@ pub async fn cancelled(
     aws: &SdkConfig,
 ) -> Result<()> {
     for delivery in &plan.deliveries {
-        if let Delivery::S3(bucket) = delivery {
-            s3::abort(bucket, &source.manifest.run, journals, aws).await?;
+        let run = &source.manifest.run;
+        match delivery {
+            Delivery::S3(bucket) => s3::abort(bucket, run, journals, aws).await?,
+            Delivery::Ami(plan) => ami::abort(plan, run, journals, aws).await?,
+            Delivery::Folder(_) | Delivery::Registry(_) => {}
         }
     }
     Ok(())
@@ -228,7 +244,7 @@ pub async fn rehearse(plan: &Plan, aws: &SdkConfig) -> Result<()> {
                     error.into_failure(&format!("look into the bucket {}", client.name()))
                 })?;
             }
-            Delivery::Folder(_) => {}
+            Delivery::Folder(_) | Delivery::Registry(_) => {}
         }
     }
     Ok(())

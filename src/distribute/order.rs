@@ -15,7 +15,7 @@ pub struct Order {
     configuration: DistributionConfiguration,
     /// The folder that paths of the configuration are relative to.
     base: Utf8PathBuf,
-    journals: Utf8PathBuf,
+    home: Home,
 }
 
 impl Order {
@@ -33,7 +33,7 @@ impl Order {
         Ok(Self {
             configuration: configuration.clone(),
             base: document.folder().to_owned(),
-            journals: home.distributions(),
+            home: home.clone(),
         })
     }
 
@@ -63,7 +63,7 @@ impl Order {
         let source = Source::read(folder)?;
         let plan = self.plan(&source)?;
         let aws = crate::aws::load().await;
-        let outcomes = run(&plan, &source, &self.journals, &aws, &Told(events)).await?;
+        let outcomes = run(&plan, &source, &self.home, &aws, &Told(events)).await?;
         let hint =
             format!("`ovenbird image retry {arn}` does what is left; the image is in {folder}");
         let done = verdict(outcomes).map_err(|failure| match failure.hint() {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Delivery, Plan};
-use super::{Outcome, ami, s3};
+use super::{Outcome, ami, registry, s3};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The file's name.
@@ -115,15 +115,7 @@ pub(super) fn begin(journals: &Utf8Path, run: &str, plan: &Plan) -> Result<Recor
 fn names(plan: &Plan) -> Vec<String> {
     plan.deliveries
         .iter()
-        .flat_map(|delivery| match delivery {
-            Delivery::Folder(folder) => vec![folder.name.clone()],
-            Delivery::S3(bucket) => vec![bucket.name.clone()],
-            Delivery::Ami(ami) => ami
-                .regions
-                .iter()
-                .map(|region| region.region.clone())
-                .collect(),
-        })
+        .flat_map(Delivery::destinations)
         .collect()
 }
 
@@ -193,11 +185,10 @@ pub async fn remove(
         match delivery {
             Delivery::Folder(_) => {}
             Delivery::S3(bucket) => removed.extend(s3::remove(bucket, run, journals, aws).await?),
-            Delivery::Ami(plan) => {
-                for region in &plan.regions {
-                    removed.extend(ami::remove(run, &region.region, journals, aws).await?);
-                }
+            Delivery::Registry(plan) => {
+                removed.extend(registry::remove(plan, run, journals, aws).await?);
             }
+            Delivery::Ami(plan) => removed.extend(ami::remove(plan, run, journals, aws).await?),
         }
     }
     let folder = journals.join(run);

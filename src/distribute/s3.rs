@@ -16,6 +16,7 @@ use super::calls::Shown;
 use super::journal::{Part, Upload};
 use super::plan::S3Plan;
 use super::{Delivered, Journal, Source, Watcher};
+use crate::aws::Access;
 use crate::aws::s3::{Bucket, Place, Uploaded};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
@@ -37,10 +38,11 @@ pub fn part_size(size: u64) -> u64 {
 
 /// The client of a plan's bucket, with the credentials and the region that it names.
 pub(super) async fn bucket(plan: &S3Plan, aws: &SdkConfig) -> Result<Bucket> {
-    let own = match &plan.profile {
-        Some(profile) => crate::aws::load_profile(profile).await,
-        None => aws.clone(),
+    let access = Access {
+        profile: plan.profile.clone(),
+        endpoint: None,
     };
+    let own = access.to(aws).await;
     let region = plan
         .region
         .clone()
@@ -165,6 +167,38 @@ pub(super) async fn deliver(
         places: vec![format!("s3://{}/{}", plan.bucket, plan.prefix)],
         bytes,
     })
+}
+
+/// Uploads one file of the image; gives its key and the bytes that were sent.
+pub(super) async fn put(
+    plan: &S3Plan,
+    file: &Utf8Path,
+    source: &Source,
+    journals: &Utf8Path,
+    aws: &SdkConfig,
+    watcher: &dyn Watcher,
+) -> Result<(String, u64)> {
+    let listed = source
+        .manifest
+        .listed()
+        .find(|listed| listed.path == file)
+        .ok_or_else(|| Failure::new(FailureKind::Internal, format!("{file} is not listed")))?;
+    let bucket = bucket(plan, aws).await?;
+    let mut journal = Journal::open(journals, &source.manifest.run, &journal_name(plan))?;
+    let mut sending = Sending {
+        plan,
+        bucket: &bucket,
+        journal: &mut journal,
+        watcher,
+        sent: 0,
+        total: listed.size,
+    };
+    let key = format!("{}{file}", plan.prefix);
+    let path = source.folder.join(file);
+    sending
+        .file(&key, &path, listed.size, listed.sha256)
+        .await?;
+    Ok((key, sending.sent))
 }
 
 /// The name of a bucket's journal. The bucket is part of it: a destination that is turned elsewhere starts anew.

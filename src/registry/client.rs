@@ -212,6 +212,10 @@ impl Registry {
         )]
     }
 
+    pub(super) fn delete_scope(&self) -> Vec<String> {
+        vec![format!("repository:{}:delete", self.reference.repository)]
+    }
+
     pub(super) async fn credential(&self) -> Result<Option<Credential>> {
         self.credential
             .get_or_try_init(|| async {

@@ -3,10 +3,12 @@
 //! [`deliver`] is what `ovenbird push` and distribution configurations stand on. To cancel it, drop its future: requests end,
 //! blocking work stops at its next block, and what has arrived in the registry stays there for the next attempt.
 
+use std::fmt;
+
 use aws_config::SdkConfig;
 use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_provenance::folder as provenance;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::blocking::blocking;
 use super::export::{artifact, export, open_disk};
@@ -25,7 +27,7 @@ use crate::signing::Seal;
 pub const PROVENANCE: &str = "application/vnd.dsse.envelope.v1+json";
 
 /// What becomes of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Shape {
     /// A container image of the root filesystem; of a layout, what it holds.
@@ -34,6 +36,16 @@ pub enum Shape {
     ContainerDisk,
     /// An artifact: the disk in compressed pieces.
     Disk,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Image => "container",
+            Self::ContainerDisk => "containerDisk",
+            Self::Disk => "artifact",
+        })
+    }
 }
 
 /// What is delivered.

@@ -3,6 +3,7 @@
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -95,7 +96,8 @@ pub async fn host_and_login(config: &SdkConfig) -> Result<(String, Credential)> 
         .ok_or_else(|| bad("the answer has no token"))?;
     let host = data
         .proxy_endpoint()
-        .map(|address| address.strip_prefix("https://").unwrap_or(address))
+        // A server on loopback that stands in for it may have no TLS.
+        .map(|address| address.split_once("://").map_or(address, |(_, host)| host))
         .ok_or_else(|| bad("the answer does not say where the registry is"))?;
     let token = data
         .authorization_token()
@@ -126,6 +128,37 @@ pub async fn ensure_repository(config: &SdkConfig, name: &str) -> Result<bool> {
         // Creating says it in one call, and without the right to list.
         Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(false),
         Err(error) => Err(failed(&format!("the repository {name}"), &error)),
+    }
+}
+
+/// Removes an image by its digest (BatchDeleteImage); one that is not there is removed.
+///
+/// # Errors
+/// [`RegistryError::Ecr`] with the service's code and message.
+pub async fn delete(config: &SdkConfig, repository: &str, digest: &str) -> Result<()> {
+    let what = || format!("the removal of {digest} from {repository}");
+    let id = ImageIdentifier::builder().image_digest(digest).build();
+    let answer = Client::new(config)
+        .batch_delete_image()
+        .repository_name(repository)
+        .image_ids(id)
+        .send()
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) if error.code() == Some("RepositoryNotFoundException") => return Ok(()),
+        Err(error) => return Err(failed(&what(), &error)),
+    };
+    let failure = answer
+        .failures()
+        .iter()
+        .find(|failure| failure.failure_code() != Some(&ImageFailureCode::ImageNotFound));
+    match failure {
+        None => Ok(()),
+        Some(failure) => Err(RegistryError::Ecr {
+            what: what(),
+            reason: failure.failure_reason().unwrap_or_default().to_owned(),
+        }),
     }
 }
 

@@ -151,6 +151,29 @@ impl Registry {
         Ok(header(&response, "oci-subject").is_some())
     }
 
+    /// Removes a manifest by its digest, and with it the tags that point to it; one that is not there is removed.
+    ///
+    /// # Errors
+    /// What the registry says; many are set up to refuse it.
+    pub async fn delete_manifest(&self, digest: &str) -> Result<()> {
+        let what = format!("removing the manifest {digest}");
+        let response = self
+            .call(&Call {
+                method: Method::DELETE,
+                url: self.url(&format!("manifests/{digest}"))?,
+                headers: Vec::new(),
+                body: Body::Empty,
+                what: &what,
+                scopes: self.delete_scope(),
+            })
+            .await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(fatal(self.ended(response, &what).await)),
+        }
+    }
+
     /// Lists what refers to a manifest: signatures, SBOMs, provenance. Asks the referrers API, and where there is none the
     /// tag that stands for it.
     ///

@@ -258,11 +258,8 @@ fn a_name_that_is_taken_is_ours_or_not() {
 
 /// Reason and hint of the first destination.
 fn told(output: &std::process::Output) -> String {
-    let rows: serde_json::Value = serde_json::Deserializer::from_slice(&output.stdout)
-        .into_iter()
-        .next()
-        .unwrap()
-        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = &told["outcomes"];
     let index = regex::Regex::new("block [0-9]+").unwrap();
     format!(
         "{}\nhint: {}",

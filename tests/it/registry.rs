@@ -6,7 +6,7 @@ mod guest;
 mod logins;
 mod proxy;
 mod pushes;
-mod server;
+pub mod server;
 mod signatures;
 mod tokens;
 

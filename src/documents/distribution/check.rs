@@ -1,6 +1,6 @@
 //! What the tables of a distribution configuration cannot say.
 
-use super::{Destination, DistributionConfiguration, FolderLayout};
+use super::{AmiRoad, Destination, DistributionConfiguration, FolderLayout};
 use crate::documents::shape::Reader;
 
 /// Most launch templates and SSM parameters of one region, and most copies of an AMI, by the service's quotas.
@@ -88,6 +88,18 @@ pub fn check(reader: &Reader<'_>, configuration: &DistributionConfiguration) {
         );
     }
     check_destinations(reader, &configuration.local.destinations);
+    let amis = &configuration.local.amis;
+    if amis.road != AmiRoad::EbsDirect && amis.bucket.is_none() {
+        reader.report(
+            reader
+                .error(
+                    "missing-key",
+                    reader.place("/local/amis/road"),
+                    "`amis` has no `bucket`, which this road needs",
+                )
+                .expected("`bucket: NAME` beside it, in the first region of the configuration"),
+        );
+    }
 }
 
 fn check_destinations(reader: &Reader<'_>, destinations: &[Destination]) {

@@ -37,9 +37,7 @@ pub struct DistributionConfiguration {
 impl DistributionConfiguration {
     /// Whether the image becomes an AMI somewhere.
     pub fn makes_amis(&self) -> bool {
-        self.distributions
-            .iter()
-            .any(|region| region.ami_distribution_configuration.is_some())
+        self.distributions.iter().any(Distribution::makes_ami)
     }
 }
 
@@ -69,8 +67,22 @@ pub struct Distribution {
     pub ssm_parameter_configurations: Vec<SsmParameterConfiguration>,
 }
 
+impl Distribution {
+    /// Whether the image becomes an AMI there. A region that is named alone gets one; a region for a container image gets one
+    /// only if something is said of it.
+    pub fn makes_ami(&self) -> bool {
+        self.container_distribution_configuration.is_none()
+            || self.ami_distribution_configuration.is_some()
+            || self.s3_export_configuration.is_some()
+            || !self.license_configuration_arns.is_empty()
+            || !self.launch_template_configurations.is_empty()
+            || !self.fast_launch_configurations.is_empty()
+            || !self.ssm_parameter_configurations.is_empty()
+    }
+}
+
 /// An AMI in a region.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AmiDistributionConfiguration {
     /// The name's template.
@@ -201,6 +213,41 @@ pub struct SsmParameterConfiguration {
 pub struct DistributionLocal {
     /// Where images go besides regions.
     pub destinations: Vec<Destination>,
+    /// How AMIs are made.
+    pub amis: AmiLocal,
+}
+
+/// How AMIs are made.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AmiLocal {
+    /// How the disk becomes a snapshot.
+    pub road: AmiRoad,
+    /// The bucket in which the disk waits for its import.
+    pub bucket: Option<String>,
+    /// The beginning of its key.
+    pub prefix: Option<String>,
+    /// The role that the import reads it with.
+    pub role_name: Option<String>,
+    /// Whether it stays in the bucket.
+    pub keep_upload: bool,
+    /// The profile whose credentials are used.
+    pub profile: Option<String>,
+    /// The server, if it is not AWS.
+    pub endpoint: Option<String>,
+}
+
+/// How a disk becomes a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AmiRoad {
+    /// Block by block.
+    #[default]
+    EbsDirect,
+    /// A file in a bucket becomes a snapshot.
+    ImportSnapshot,
+    /// A file in a bucket becomes an AMI, and the service changes what is in it.
+    ImportImage,
 }
 
 /// A destination; one of folder, S3 and registry is there.
@@ -288,6 +335,11 @@ pub struct RegistryDestination {
     /// Whether the registry speaks plain HTTP.
     #[serde(default)]
     pub insecure: bool,
+    /// Whether the repository is made if there is none (ECR).
+    #[serde(default)]
+    pub create_repository: bool,
+    /// The profile whose credentials are used (ECR).
+    pub profile: Option<String>,
 }
 
 /// What goes to a registry.

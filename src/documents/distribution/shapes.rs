@@ -333,12 +333,57 @@ static SSM: Shape = Shape {
 static LOCAL: Shape = Shape {
     name: "distributionConfigurationLocal",
     what: "`local`",
-    fields: &[Field::new(
-        "destinations",
-        Type::List(&Type::Object(&DESTINATION), 1, ANY),
-        "Where images go besides regions.",
-    )
-    .required()],
+    fields: &[
+        Field::new(
+            "destinations",
+            Type::List(&Type::Object(&DESTINATION), 1, ANY),
+            "Where images go besides regions.",
+        ),
+        Field::new("amis", Type::Object(&AMIS), "How AMIs are made."),
+    ],
+    rules: &[Rule::AtLeastOne(&["destinations", "amis"])],
+};
+
+static AMIS: Shape = Shape {
+    name: "amis",
+    what: "`amis`",
+    fields: &[
+        Field::new(
+            "road",
+            Type::Word(&["ebsDirect", "importSnapshot", "importImage"]),
+            "How the disk becomes a snapshot: block by block (the default), as a file in a bucket, or by ImportImage, which changes what is in it.",
+        ),
+        Field::new(
+            "bucket",
+            Type::Text(Text::of(3, 63).like(&BUCKET)),
+            "The bucket in the first region where the disk waits for its import.",
+        ),
+        Field::new(
+            "prefix",
+            Type::Text(Text::of(0, 1024)),
+            "The beginning of its key.",
+        ),
+        Field::new(
+            "roleName",
+            SHORT_TEXT,
+            "The role that the import reads the disk with; vmimport if nothing is said.",
+        ),
+        Field::new(
+            "keepUpload",
+            Type::Boolean,
+            "Whether the disk stays in the bucket when it was imported.",
+        ),
+        Field::new(
+            "profile",
+            SHORT_TEXT,
+            "The profile of the AWS configuration whose credentials are used.",
+        ),
+        Field::new(
+            "endpoint",
+            Type::Text(Text::of(1, 2048).like(&URL)),
+            "The server, if it is not AWS.",
+        ),
+    ],
     rules: &[],
 };
 
@@ -470,6 +515,16 @@ static REGISTRY: Shape = Shape {
             "insecure",
             Type::Boolean,
             "Whether the registry speaks plain HTTP.",
+        ),
+        Field::new(
+            "createRepository",
+            Type::Boolean,
+            "Whether the repository is made if there is none (ECR).",
+        ),
+        Field::new(
+            "profile",
+            SHORT_TEXT,
+            "The profile of the AWS configuration whose credentials are used (ECR).",
         ),
     ],
     rules: &[],

@@ -27,6 +27,11 @@ impl Server {
         Self::with(|_| String::new())
     }
 
+    /// Lets manifests be removed.
+    pub fn with_deletion() -> Self {
+        Self::with_storage("  delete:\n    enabled: true\n", |_| String::new())
+    }
+
     pub fn with_login() -> Self {
         Self::with(|folder| {
             let path = folder.join("htpasswd");
@@ -55,6 +60,10 @@ impl Server {
     }
 
     fn with(more: impl FnOnce(&Utf8Path) -> String) -> Self {
+        Self::with_storage("", more)
+    }
+
+    fn with_storage(storage: &str, more: impl FnOnce(&Utf8Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(folder.path()).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0))
@@ -63,7 +72,7 @@ impl Server {
             .unwrap()
             .port();
         let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\nhttp:\n  addr: 127.0.0.1:{port}\n{}",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n{storage}http:\n  addr: 127.0.0.1:{port}\n{}",
             more(path)
         );
         let file = path.join("config.yml");

@@ -1,5 +1,9 @@
-//! A stand-in for the EBS direct APIs and the few calls of EC2 about them that enforces the service's rules: lengths,
-//! checksums, counts, tokens, parents, states. It can be told to misbehave.
+//! A stand-in for the EBS direct APIs, and for the few calls of EC2 and its neighbours around them, that enforces the service's
+//! rules: lengths, checksums, counts, tokens, parents, states, owners, roles. It can be told to misbehave.
+
+pub mod account;
+mod ec2;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -34,6 +38,8 @@ pub enum Fault {
     Expired,
     /// Answered late.
     Slow(u64),
+    /// Never answered.
+    Stall,
 }
 
 /// A snapshot.
@@ -44,16 +50,40 @@ pub struct Snapshot {
     pub blocks: BTreeMap<u64, Arc<Vec<u8>>>,
     pub state: String,
     pub encrypted: Option<String>,
+    /// Accounts that may make volumes of it.
+    pub permitted: Vec<String>,
     token: String,
     request: String,
+}
+
+/// An AMI.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    pub name: String,
+    pub snapshot: String,
+    pub account: String,
+    pub region: String,
+    /// Accounts that may launch it.
+    pub permitted: Vec<String>,
+    token: String,
 }
 
 /// What the server knows.
 #[derive(Default)]
 pub struct State {
     pub snapshots: BTreeMap<String, Snapshot>,
-    /// Name and snapshot of each AMI.
-    pub images: BTreeMap<String, (String, String)>,
+    /// AMIs by id.
+    pub images: BTreeMap<String, Image>,
+    /// Tasks of imports and exports by id.
+    pub tasks: BTreeMap<String, tasks::Task>,
+    /// What imports are told, and how they end.
+    pub importing: tasks::Importing,
+    /// Roles of the account that may import, by name.
+    pub roles: BTreeMap<String, account::Role>,
+    /// Accounts that let others distribute to them.
+    pub trusting: Vec<String>,
+    /// What licenses, launches and templates were told: the call and its fields.
+    pub told: Vec<(String, String)>,
     /// How often each call was made.
     pub counts: BTreeMap<String, usize>,
     /// Whether blocks are counted and not kept: for measurements.
@@ -135,7 +165,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>, faults: &Faults) {
             *count
         };
         let fault = faults(&call, nth);
-        let ec2 = request.path == "/";
+        let ec2 = request.path == "/" && !request.headers.contains_key("x-amz-target");
         let reply = match fault {
             Some(Fault::Reset) => return,
             Some(Fault::Internal) => refuse(ec2, 500, "InternalServerException", "try again"),
@@ -174,6 +204,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>, faults: &Faults) {
                     }
                 }
                 reply
+            }
+            Some(Fault::Stall) => {
+                // The client hangs up; until then nothing comes.
+                let mut rest = [0; 1];
+                let _ = reader.read(&mut rest);
+                return;
             }
             Some(Fault::Slow(milliseconds)) => {
                 std::thread::sleep(Duration::from_millis(milliseconds));
@@ -246,7 +282,10 @@ fn name(request: &Request) -> String {
         ("POST", ["snapshots", "completion", _]) => "CompleteSnapshot".into(),
         ("GET", ["snapshots", _, "blocks"]) => "ListSnapshotBlocks".into(),
         ("GET", ["snapshots", _, "blocks", _]) => "GetSnapshotBlock".into(),
-        ("POST", [""]) => form(request).remove("Action").unwrap_or_default(),
+        ("POST", [""]) => match request.headers.get("x-amz-target") {
+            Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
+            None => form(request).remove("Action").unwrap_or_default(),
+        },
         _ => "unknown".into(),
     }
 }
@@ -318,7 +357,41 @@ fn answer(call: &str, request: &Request, state: &Mutex<State>) -> Reply {
         "CompleteSnapshot" => complete(request, parts[2], &mut state.lock().unwrap()),
         "ListSnapshotBlocks" => list(parts[1], &state.lock().unwrap()),
         "GetSnapshotBlock" => get(parts[1], parts[3], &state.lock().unwrap()),
-        _ => ec2(call, &form(request), &mut state.lock().unwrap()),
+        _ if request.headers.contains_key("x-amz-target") => {
+            account::json(call, request, &mut state.lock().unwrap())
+        }
+        "AssumeRole" | "GetCallerIdentity" | "GetRole" | "SimulatePrincipalPolicy" => {
+            account::query(call, request, &mut state.lock().unwrap())
+        }
+        "ImportSnapshot" | "ImportImage" => tasks::import(call, request, state),
+        "ExportImage"
+        | "DescribeImportSnapshotTasks"
+        | "DescribeImportImageTasks"
+        | "DescribeExportImageTasks" => tasks::answer(call, request, &mut state.lock().unwrap()),
+        _ => ec2::answer(call, request, &mut state.lock().unwrap()),
+    }
+}
+
+/// Whose key signed a request, and for which region.
+fn signer(request: &Request) -> (String, String) {
+    let scope = request.headers["authorization"]
+        .split("Credential=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap_or_default();
+    let parts: Vec<&str> = scope.split('/').collect();
+    let account = match parts[0].strip_prefix("ASIAOF") {
+        Some(account) => account.to_owned(),
+        None => account::OWN.to_owned(),
+    };
+    (account, parts[2].to_owned())
+}
+
+fn xml(call: &str, text: &str) -> Reply {
+    Reply {
+        status: 200,
+        headers: vec![("content-type", "text/xml".into())],
+        body: format!("<{call}Response>{text}</{call}Response>").into_bytes(),
     }
 }
 
@@ -386,6 +459,7 @@ fn start(request: &Request, state: &mut State) -> Reply {
             token,
             request: text,
             blocks: BTreeMap::new(),
+            ..Snapshot::default()
         },
     );
     ok(
@@ -514,84 +588,5 @@ fn get(id: &str, index: &str, state: &State) -> Reply {
             body: block.to_vec(),
         },
         None => refuse(false, 404, "ResourceNotFoundException", "no such block"),
-    }
-}
-
-fn ec2(call: &str, form: &BTreeMap<String, String>, state: &mut State) -> Reply {
-    let field = |name: &str| form.get(name).cloned().unwrap_or_default();
-    let xml = |text: String| Reply {
-        status: 200,
-        headers: vec![("content-type", "text/xml".into())],
-        body: format!("<{call}Response>{text}</{call}Response>").into_bytes(),
-    };
-    match call {
-        "DescribeSnapshots" => match state.snapshots.get(&field("SnapshotId.1")) {
-            Some(snapshot) => xml(format!(
-                "<snapshotSet><item><status>{}</status><volumeSize>{}</volumeSize><encrypted>{}</encrypted></item></snapshotSet>",
-                snapshot.state,
-                snapshot.gib,
-                snapshot.encrypted.is_some()
-            )),
-            None => refuse(true, 400, "InvalidSnapshot.NotFound", "no such snapshot"),
-        },
-        "RegisterImage" => {
-            for (name, value) in [
-                ("VirtualizationType", "hvm"),
-                ("EnaSupport", "true"),
-                ("Architecture", "x86_64"),
-            ] {
-                if field(name) != value {
-                    return refuse(true, 400, "InvalidParameterValue", name);
-                }
-            }
-            if state
-                .images
-                .values()
-                .any(|(name, _)| *name == field("Name"))
-            {
-                return refuse(
-                    true,
-                    400,
-                    "InvalidAMIName.Duplicate",
-                    "AMI name is already in use",
-                );
-            }
-            let snapshot = field("BlockDeviceMapping.1.Ebs.SnapshotId");
-            if state
-                .snapshots
-                .get(&snapshot)
-                .is_none_or(|known| known.state != "completed")
-            {
-                return refuse(true, 400, "InvalidSnapshot.NotFound", "not completed");
-            }
-            let id = format!("ami-{:017x}", state.images.len() + 1);
-            state.images.insert(id.clone(), (field("Name"), snapshot));
-            xml(format!("<imageId>{id}</imageId>"))
-        }
-        "DescribeImages" => {
-            let wanted = field("ImageId.1");
-            let found = state.images.iter().find(|(id, (name, snapshot))| {
-                **id == wanted
-                    || (*name == field("Filter.1.Value.1")
-                        && *snapshot == field("Filter.2.Value.1"))
-            });
-            match found {
-                Some((id, (_, snapshot))) => xml(format!(
-                    "<imagesSet><item><imageId>{id}</imageId><imageState>available</imageState><snapshotId>{snapshot}</snapshotId></item></imagesSet>"
-                )),
-                None if wanted.is_empty() => xml("<imagesSet/>".into()),
-                None => refuse(true, 400, "InvalidAMIID.NotFound", "no such image"),
-            }
-        }
-        "DeregisterImage" => {
-            state.images.remove(&field("ImageId"));
-            xml("<return>true</return>".into())
-        }
-        "DeleteSnapshot" => {
-            state.snapshots.remove(&field("SnapshotId"));
-            xml("<return>true</return>".into())
-        }
-        "CreateTags" => xml("<return>true</return>".into()),
-        _ => refuse(true, 400, "InvalidAction", call),
     }
 }

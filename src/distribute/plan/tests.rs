@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::documents::Body;
 use crate::documents::load_text;
@@ -96,16 +98,18 @@ fn a_wrong_name_is_refused_before_anything_is_sent() {
 fn what_cannot_be_done_is_not_passed_over() {
     for (text, what) in [
         (
-            "local: {destinations: [{registry: {repository: registry.example.org/web}}]}\n",
-            "a registry",
-        ),
-        (
             "local: {destinations: [{folder: {path: out, formats: [ova]}}]}\n",
             "wants ova",
         ),
         (
-            "distributions:\n- region: eu-west-1\n  amiDistributionConfiguration:\n    targetAccountIds: ['111122223333']\n",
-            "other accounts",
+            "distributions:\n- region: eu-west-1\n  launchTemplateConfigurations:\n  \
+             - {launchTemplateId: lt-0123456789abcdef0, accountId: '111122223333'}\n  \
+             - {launchTemplateId: lt-0123456789abcdef0, accountId: '444455556666'}\n",
+            "a copy goes to neither",
+        ),
+        (
+            "distributions:\n- region: eu-west-1\n  fastLaunchConfigurations: [{enabled: true}, {enabled: false}]\n",
+            "two fast launch configurations",
         ),
     ] {
         let failure = plan(text).unwrap_err();
@@ -177,4 +181,73 @@ fn a_key_of_another_region_is_refused() {
         failure,
         @"kmsKeyId arn:aws:kms:us-east-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000 is not a key of the region eu-west-1"
     );
+}
+
+#[test]
+fn accounts_get_what_is_theirs() {
+    let plan = plan(
+        "distributions:\n- region: eu-west-1\n  amiDistributionConfiguration:\n    targetAccountIds: ['111122223333']\n    \
+         launchPermission: {userIds: ['999988887777']}\n  \
+         launchTemplateConfigurations: [{launchTemplateId: lt-00000000000000000}, {launchTemplateId: lt-11111111111111111, accountId: '111122223333'}]\n  \
+         ssmParameterConfigurations: [{parameterName: /theirs, amiAccountId: '111122223333'}]\n",
+    )
+    .unwrap();
+    let [delivery @ Delivery::Ami(ami)] = plan.deliveries.as_slice() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        delivery.destinations(),
+        ["eu-west-1", "111122223333@eu-west-1"]
+    );
+    let (own, theirs) = (&ami.regions[0], &ami.regions[0].accounts[0]);
+    assert_eq!(
+        own.launch_templates,
+        [("lt-00000000000000000".into(), true)]
+    );
+    assert_eq!(
+        theirs.launch_templates,
+        [("lt-11111111111111111".into(), true)]
+    );
+    assert!(own.parameters.is_empty() && own.own_accounts.is_empty());
+    assert_eq!(theirs.parameters[0].0, "/theirs");
+    assert_eq!(
+        (own.volume_permission.len(), theirs.volume_permission.len()),
+        (1, 0)
+    );
+    assert!(own.permits("999988887777") && !own.permits("111122223333"));
+    let calls = crate::distribute::calls::of_plan(&plan, &source("/image".into()));
+    let assumed = calls
+        .iter()
+        .find(|call| call.action == "AssumeRole")
+        .unwrap();
+    assert_eq!(
+        assumed.parameters[0].1,
+        "arn:aws:iam::111122223333:role/EC2ImageBuilderDistributionCrossAccountRole"
+    );
+}
+
+#[test]
+fn an_import_takes_the_smallest_file() {
+    let import = |road: &str| {
+        let plan = plan(&format!(
+            "distributions: [{{region: eu-west-1}}]\nlocal: {{amis: {{road: {road}, bucket: imports, prefix: disks}}}}\n"
+        ))?;
+        let Delivery::Ami(ami) = &plan.deliveries[0] else {
+            panic!("{plan:?}")
+        };
+        Ok::<_, Failure>(ami.road.import().cloned())
+    };
+    let plan = import("importSnapshot").unwrap().unwrap();
+    assert_eq!(
+        (plan.file.as_str(), plan.format.as_str()),
+        ("web.vmdk", "VMDK")
+    );
+    assert_eq!(plan.upload.prefix, "disks/web-server/1.2.3/4/");
+    assert_eq!(plan.upload.region.as_deref(), Some("eu-west-1"));
+    assert_eq!((plan.role.as_str(), plan.keep), ("vmimport", false));
+    assert_eq!(
+        import("importImage").unwrap().unwrap().boot_mode,
+        "legacy-bios"
+    );
+    assert_eq!(import("ebsDirect").unwrap(), None);
 }
