@@ -5,8 +5,9 @@ use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
-use nix::unistd::{Whence, lseek};
 use ovenbird_provenance::folder::FILE as PROVENANCE;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::plan::FolderPlan;
@@ -172,29 +173,53 @@ fn point(link: &Utf8Path, target: &Utf8Path) -> Result<()> {
     .or_failure(FailureKind::Output, cannot)
 }
 
-/// Copies the data of a file and leaves its holes; gives the bytes written.
+/// Copies the data of a file and leaves its holes; gives the bytes that are stored. A filesystem that can share them, does.
 fn copy_sparse(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<u64> {
     let (input, output) = (File::open(from)?, File::create(to)?);
     let length = input.metadata()?.len();
-    output.set_len(length)?;
-    let mut buffer = vec![0; CHUNK];
-    let (mut offset, mut written) = (0, 0);
+    let shared = rustix::fs::ioctl_ficlone(&output, &input).is_ok();
+    if !shared {
+        output.set_len(length)?;
+    }
+    let (mut offset, mut stored) = (0, 0);
     while let Some((start, end)) = next_data(&input, offset, length)? {
-        offset = start;
-        while offset < end {
-            let most = usize::try_from(end - offset).map_or(CHUNK, |left| left.min(CHUNK));
-            let count = input.read_at(&mut buffer[..most], offset)?;
-            if count == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            output.write_all_at(&buffer[..count], offset)?;
-            let count = u64::try_from(count).unwrap_or(0);
-            offset += count;
-            written += count;
+        if !shared {
+            copy_range(&input, &output, start, end)?;
         }
+        stored += end - start;
+        offset = end;
     }
     output.sync_all()?;
-    Ok(written)
+    Ok(stored)
+}
+
+/// Copies a stretch within the kernel, and by hand where it can't do that between these filesystems.
+fn copy_range(input: &File, output: &File, start: u64, end: u64) -> std::io::Result<()> {
+    let mut offset = start;
+    while offset < end {
+        let (mut from, mut to) = (offset, offset);
+        let most = usize::try_from(end - offset)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        match rustix::fs::copy_file_range(input, Some(&mut from), output, Some(&mut to), most) {
+            // Some filesystems say that there is nothing more where they mean that they can't.
+            Ok(0) => break,
+            Ok(count) => offset += u64::try_from(count).unwrap_or(0),
+            Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    let mut buffer = vec![0; CHUNK];
+    while offset < end {
+        let most = usize::try_from(end - offset).map_or(CHUNK, |left| left.min(CHUNK));
+        let count = input.read_at(&mut buffer[..most], offset)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        output.write_all_at(&buffer[..count], offset)?;
+        offset += u64::try_from(count).unwrap_or(0);
+    }
+    Ok(())
 }
 
 /// The next stretch of stored bytes at or behind an offset.
@@ -202,20 +227,16 @@ fn next_data(file: &File, offset: u64, length: u64) -> std::io::Result<Option<(u
     if offset >= length {
         return Ok(None);
     }
-    let signed = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
-    let start = match lseek(file, signed(offset), Whence::SeekData) {
-        Ok(start) => u64::try_from(start).unwrap_or(offset),
+    let start = match seek(file, SeekFrom::Data(offset)) {
+        Ok(start) => start,
         // Nothing but a hole up to the end.
-        Err(nix::errno::Errno::ENXIO) => return Ok(None),
+        Err(Errno::NXIO) => return Ok(None),
         // The filesystem knows of no holes.
-        Err(nix::errno::Errno::EINVAL) => return Ok(Some((offset, length))),
+        Err(Errno::INVAL) => return Ok(Some((offset, length))),
         Err(error) => return Err(error.into()),
     };
-    let end = lseek(file, signed(start), Whence::SeekHole)?;
-    Ok(Some((
-        start,
-        u64::try_from(end).unwrap_or(length).min(length),
-    )))
+    let end = seek(file, SeekFrom::Hole(start))?;
+    Ok(Some((start, end.min(length))))
 }
 
 pub(super) fn digest_of(path: &Utf8Path) -> std::io::Result<String> {
