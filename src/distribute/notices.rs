@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::aws::json::Json;
 use crate::aws::query::Query;
@@ -27,15 +28,41 @@ pub struct Notices {
     /// Bucket and beginning of keys.
     pub logs: Option<(String, String)>,
     /// The log group.
-    pub group: Option<String>,
+    pub group: LogGroup,
     /// The topic's ARN.
     pub topic: Option<String>,
+}
+
+/// Where the events of a build go in CloudWatch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LogGroup {
+    /// Nowhere.
+    #[default]
+    None,
+    /// `/aws/imagebuilder/NAME`, as in the service.
+    OfImage,
+    /// A group that somebody named.
+    Named(String),
+}
+
+impl LogGroup {
+    /// Its name for an image, `name/version/build`.
+    fn name(&self, image: &str) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => Some(name.clone()),
+            Self::OfImage => {
+                let name = image.split('/').next().unwrap_or(image);
+                Some(format!("/aws/imagebuilder/{name}"))
+            }
+        }
+    }
 }
 
 impl Notices {
     /// Whether nobody is told anything.
     pub fn is_empty(&self) -> bool {
-        self.logs.is_none() && self.group.is_none() && self.topic.is_none()
+        self.logs.is_none() && self.group == LogGroup::None && self.topic.is_none()
     }
 
     /// Sends the logs of an image, `name/version/build`, and the news of it. What fails does not hold the rest back, and
@@ -61,8 +88,8 @@ impl Notices {
         if let Some((bucket, prefix)) = &self.logs {
             note(store(aws, bucket, prefix, image, logs).await);
         }
-        if let Some(group) = &self.group {
-            note(stream(aws, group, image, logs).await);
+        if let Some(group) = self.group.name(image) {
+            note(stream(aws, &group, image, logs).await);
         }
         if let (Some(topic), Some(news)) = (&self.topic, news) {
             note(publish(aws, topic, news).await);
@@ -76,7 +103,22 @@ fn region(aws: &SdkConfig) -> String {
         .map_or_else(|| "us-east-1".into(), ToString::to_string)
 }
 
-/// Puts every log under `PREFIX/NAME/VERSION/BUILD/`.
+/// Where a log lies below `PREFIX/NAME/VERSION/BUILD/`: those of components as in the service, in a folder of the workflow and
+/// one of its step; what the service has not, beside these.
+fn key_of(image: &str, name: &Utf8Path) -> String {
+    let Some((folder, rest)) = name.as_str().split_once('/') else {
+        return name.to_string();
+    };
+    let step = match folder {
+        "build" => "ApplyBuildComponents",
+        "test" => "ApplyTestComponents",
+        _ => return name.to_string(),
+    };
+    let execution = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{image}/{folder}").as_bytes());
+    format!("wf-{execution}/{step}/{rest}")
+}
+
+/// Puts every log below `PREFIX/NAME/VERSION/BUILD/`.
 async fn store(
     aws: &SdkConfig,
     bucket: &str,
@@ -93,7 +135,7 @@ async fn store(
     let prefix = prefix.trim_matches('/');
     for path in files(logs)? {
         let name = path.strip_prefix(logs).unwrap_or(&path);
-        let key = format!("{prefix}/{image}/{name}");
+        let key = format!("{prefix}/{image}/{}", key_of(image, name));
         let key = key.trim_start_matches('/');
         let body = std::fs::read(&path)
             .or_failure(FailureKind::Environment, || format!("cannot read {path}"))?;

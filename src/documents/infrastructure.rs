@@ -191,6 +191,11 @@ static LOCAL: Shape = Shape {
             "A folder that gets a copy of every build's logs.",
         ),
         Field::new(
+            "cloudWatchLogs",
+            Type::Boolean,
+            "Whether CloudWatch gets the events of builds, in the group /aws/imagebuilder/NAME if the pipeline names none; so it is if nothing is said and there is an s3Logs or an snsTopicArn.",
+        ),
+        Field::new(
             "notifications",
             Type::List(&Type::Object(&NOTIFICATION), 0, ANY),
             "Who is told when an image becomes AVAILABLE or FAILED.",
@@ -389,6 +394,8 @@ pub struct InfrastructureLocal {
     pub network: Option<Network>,
     /// A folder that gets a copy of every build's logs.
     pub log_folder: Option<Utf8PathBuf>,
+    /// Whether CloudWatch gets the events of builds.
+    pub cloud_watch_logs: Option<bool>,
     /// Who is told when an image becomes AVAILABLE or FAILED.
     pub notifications: Vec<Notification>,
 }

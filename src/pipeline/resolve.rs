@@ -10,7 +10,7 @@ use crate::bake::record::{self, RecipeOrigin};
 use crate::bake::resolve::{self, Overrides};
 use crate::bake::{BakePlan, OnError};
 use crate::catalog::{self, BaseImage};
-use crate::distribute::notices::Notices;
+use crate::distribute::notices::{LogGroup, Notices};
 use crate::documents::infrastructure::Notification;
 use crate::documents::pipeline::StartCondition;
 use crate::documents::{Body, ImagePipeline, InfrastructureConfiguration, Kind};
@@ -239,8 +239,8 @@ pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<R
     })
 }
 
-/// What pipeline and infrastructure name of AWS. CloudWatch gets the logs of pipelines that name a group, not of all as in the
-/// service: this machine may have nothing to do with AWS.
+/// What pipeline and infrastructure name of AWS. CloudWatch gets the logs of all pipelines in the service; here only of those that
+/// have to do with AWS anyway, for this machine may have nothing to do with it.
 fn notices(pipeline: &Pipeline, configuration: &InfrastructureConfiguration) -> Notices {
     let logs = configuration.logging.as_ref();
     let logs = logs.and_then(|logging| logging.s3_logs.as_ref());
@@ -250,7 +250,17 @@ fn notices(pipeline: &Pipeline, configuration: &InfrastructureConfiguration) -> 
             let prefix = logs.s3_key_prefix.clone().unwrap_or_default();
             Some((logs.s3_bucket_name.clone()?, prefix))
         }),
-        group: logging.and_then(|logging| logging.image_log_group_name.clone()),
+        group: match logging.and_then(|logging| logging.image_log_group_name.clone()) {
+            _ if configuration.local.cloud_watch_logs == Some(false) => LogGroup::None,
+            Some(named) => LogGroup::Named(named),
+            None => {
+                let has_aws = logs.is_some() || configuration.sns_topic_arn.is_some();
+                match configuration.local.cloud_watch_logs.unwrap_or(has_aws) {
+                    true => LogGroup::OfImage,
+                    false => LogGroup::None,
+                }
+            }
+        },
         topic: configuration.sns_topic_arn.clone(),
     }
 }

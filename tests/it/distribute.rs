@@ -252,12 +252,12 @@ distributions:
 fn logs_and_news_arrive() {
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
-    use ovenbird::distribute::notices::Notices;
+    use ovenbird::distribute::notices::{LogGroup, Notices};
 
     let setup = setup::empty();
     let moto = Moto::start();
     let logs = setup.path().join("logs");
-    std::fs::create_dir_all(logs.join("build")).unwrap();
+    std::fs::create_dir_all(logs.join("build/TOE_1")).unwrap();
     // The service takes nothing that is older than a fortnight.
     let now = jiff::Timestamp::now();
     let events = format!(
@@ -266,7 +266,7 @@ fn logs_and_news_arrive() {
         serde_json::json!({"time": now.to_string(), "type": "b"}),
     );
     std::fs::write(logs.join("events.ndjson"), events).unwrap();
-    std::fs::write(logs.join("build/console.log"), "it boots").unwrap();
+    std::fs::write(logs.join("build/TOE_1/console.log"), "it boots").unwrap();
     moto.aws(&["s3", "mb", "s3://logs"]);
     let text = |arguments: &[&str]| {
         let mut arguments = arguments.to_vec();
@@ -302,7 +302,7 @@ fn logs_and_news_arrive() {
         .build();
     let notices = Notices {
         logs: Some(("logs".into(), "/images/".into())),
-        group: Some("/aws/imagebuilder/web".into()),
+        group: LogGroup::OfImage,
         topic: Some(topic),
     };
     let news = r#"{"name":"web","state":{"status":"AVAILABLE"}}"#;
@@ -312,14 +312,17 @@ fn logs_and_news_arrive() {
         .unwrap();
     let send = || runtime.block_on(notices.send_by(&aws, "web/1.2.3/4", &logs, Some(news)));
     assert_eq!(send(), Vec::<String>::new());
-    let copy = setup.path().join("console.log");
-    moto.aws(&[
-        "s3",
-        "cp",
-        "s3://logs/images/web/1.2.3/4/build/console.log",
-        copy.as_str(),
-    ]);
-    assert_eq!(std::fs::read_to_string(copy).unwrap(), "it boots");
+    let copy = setup.path().join("copy");
+    moto.aws(&["s3", "sync", "s3://logs/images/web/1.2.3/4/", copy.as_str()]);
+    assert!(copy.join("events.ndjson").is_file());
+    let workflow = copy
+        .read_dir_utf8()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().to_owned())
+        .find(|path| path.file_name().unwrap().starts_with("wf-"))
+        .unwrap();
+    let log = workflow.join("ApplyBuildComponents/TOE_1/console.log");
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "it boots");
     let messages = text(&[
         "logs",
         "get-log-events",
