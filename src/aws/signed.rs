@@ -3,7 +3,12 @@
 //! There is one retry layer: [`SignedClient::send`] sends once, with a time limit. Callers either have a loop of their own or
 //! use [`SignedClient::send_patiently`].
 
-use std::time::{Duration, SystemTime};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -14,6 +19,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::{Frame, SizeHint};
 
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
@@ -21,6 +27,13 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 const CONNECT: Duration = Duration::from_secs(10);
 /// One attempt of one request.
 const ATTEMPT: Duration = Duration::from_secs(30);
+
+/// A body of which nothing could be sent for so long is stuck, however long it may take as a whole.
+const STALL: Duration = Duration::from_secs(30);
+/// How long the answer may take when all of a body was sent.
+const ANSWER: Duration = Duration::from_secs(60);
+/// What is handed to the connection at a time.
+const PIECE: usize = 256 * 1024;
 
 /// How often a call that may do better is made again.
 const ATTEMPTS: u32 = 6;
@@ -242,15 +255,23 @@ impl SignedClient {
             headers.insert(HeaderName::from_static(name), value);
         }
         self.sign(call, &url, &mut headers).await?;
-        let answer = self
+        let (length, taken) = (call.body.len(), Arc::new(AtomicUsize::new(0)));
+        let body = Watched {
+            rest: call.body.clone(),
+            taken: Arc::clone(&taken),
+        };
+        let request = self
             .http
             .request(call.method.clone(), &url)
             .headers(headers)
             .timeout(call.time.unwrap_or(ATTEMPT))
-            .body(call.body.clone())
-            .send()
-            .await
-            .map_err(unreachable)?;
+            .body(reqwest::Body::wrap(body));
+        let answer = tokio::select! {
+            answer = request.send() => answer.map_err(unreachable)?,
+            () = stalled(length, &taken), if length > 0 => {
+                return Err(RequestError::Transport("the connection is stuck".into()));
+            }
+        };
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.map_err(unreachable)?;
         if status.is_success() {
@@ -339,6 +360,55 @@ impl SignedClient {
             }
         }
         Ok(())
+    }
+}
+
+/// A body that notes how much of it the connection has taken.
+struct Watched {
+    rest: Bytes,
+    taken: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        self.taken.fetch_add(length, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.rest.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Ends when nothing of a body was taken for [`STALL`], or no answer came for [`ANSWER`] after all of it was.
+async fn stalled(length: usize, taken: &AtomicUsize) {
+    let mut last = (0, Instant::now());
+    loop {
+        tokio::time::sleep(STALL / 10).await;
+        let now = taken.load(Ordering::Relaxed);
+        // What was not begun waits for its connection, which has a limit of its own.
+        if now != last.0 || now == 0 {
+            last = (now, Instant::now());
+        }
+        let patience = if now == length { ANSWER } else { STALL };
+        if last.1.elapsed() >= patience {
+            return;
+        }
     }
 }
 
