@@ -39,6 +39,8 @@ bench: setup-bench build ## Run the benchmarks, rivals side by side
 	OVENBIRD=$(OVENBIRD) benches/bake-vs-packer.sh
 	$(CARGO) run --release --quiet --example store-scale -- $(OVENBIRD)
 	benches/agent.sh
+	OVENBIRD=$(OVENBIRD) benches/ebs.sh
+	OVENBIRD=$(OVENBIRD) benches/ebs.sh 1 100
 	benches/disk.sh "$$($(OVENBIRD) base show debian-12 --json | jq -r '.folder + "/" + .disk')"
 
 lint: ## Check format, lints, documentation and dependencies

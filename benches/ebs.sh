@@ -14,7 +14,7 @@ root=$(dirname "$(dirname "$(readlink -f "$0")")")
 cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin ovenbird --example ebs-server
 target=${CARGO_TARGET_DIR:-$root/target}
 ovenbird=${OVENBIRD:-$target/release/ovenbird}
-PATH=$root/target/ovenbird-test/tools/bin:$PATH
+PATH=$root/target/ovenbird-test/tools/quick/bin:$PATH
 command -v coldsnap > /dev/null || {
     echo "coldsnap is missing: .ci/setup bench installs it" >&2
     exit 1

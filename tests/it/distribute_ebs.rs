@@ -4,7 +4,8 @@ use camino::Utf8Path;
 
 use crate::distribute::{STORED, command, image, image_of, json, text, usual};
 use crate::ebs_server::{BLOCK, EbsServer, Fault};
-use crate::setup::{self, Setup, wait_for};
+use crate::moto::Moto;
+use crate::setup::{self, Setup, tool, tool_in, wait_for};
 
 const REGION: &str = "eu-central-1";
 
@@ -77,6 +78,81 @@ fn blocks_arrive_through_every_fault() {
         STORED.len() + 8,
         "each fault costs one more request and no more"
     );
+}
+
+/// A service that takes a block and says nothing is asked again, once the time for an attempt is over.
+#[test]
+fn a_block_without_an_answer_is_put_again() {
+    let setup = setup::empty();
+    image(&setup.path().join("image"), 1, &usual());
+    to(&setup);
+    let server = EbsServer::start(|call, nth| {
+        (call == "PutSnapshotBlock" && nth == 2).then_some(Fault::Stall)
+    });
+    json(&run(&setup, &server, "image"));
+    assert_holds(
+        &server,
+        &first(&server),
+        &setup.path().join("image/web.raw"),
+    );
+    assert_eq!(server.count("PutSnapshotBlock"), STORED.len() + 1);
+}
+
+/// Somebody else's program reads what we wrote, from our stand-in and from moto.
+#[test]
+fn coldsnap_reads_the_disk_back() {
+    let setup = setup::empty();
+    let raw = setup.path().join("image/web.raw");
+    // Whole GiB, as snapshots are: what coldsnap writes is as long as the volume.
+    image_of(
+        &setup.path().join("image"),
+        1,
+        2048,
+        &[
+            (0, "first".into()),
+            (700, "middle".into()),
+            (2047, "last".into()),
+        ],
+    );
+    to(&setup);
+    let server = EbsServer::start(|_, _| None);
+    let moto = Moto::start();
+    for endpoint in [server.endpoint(), moto.endpoint()] {
+        let done = json(
+            &command(
+                &setup,
+                &endpoint,
+                &["distribute", "image", "--to", "to.yaml"],
+            )
+            .output()
+            .unwrap(),
+        );
+        assert_eq!(done[0]["bytes"], 3 * BLOCK);
+        let journal = setup
+            .home()
+            .join(format!("distributions/run-1/{REGION}.jsonl"));
+        let text = std::fs::read_to_string(&journal).unwrap();
+        let started = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .find_map(|line| Some(line["snapshot"][0].as_str()?.to_owned()))
+            .unwrap();
+        let copy = setup.path().join("copy.raw");
+        let mut coldsnap = std::process::Command::new(tool_in("coldsnap"));
+        let output = crate::moto::point(&mut coldsnap, &endpoint)
+            .args(["--region", REGION, "--endpoint", &endpoint])
+            .args(["download", "--force", "--no-progress", &started])
+            .arg(&copy)
+            .output()
+            .expect("coldsnap starts (`make setup` installs it)");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        tool("cmp", &[raw.as_str(), copy.as_str()]);
+        std::fs::remove_dir_all(setup.home().join("distributions")).unwrap();
+    }
 }
 
 #[test]

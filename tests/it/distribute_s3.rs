@@ -13,7 +13,7 @@ use s3s::service::S3ServiceBuilder;
 
 use crate::distribute::{command, image_of, json};
 use crate::moto::Moto;
-use crate::setup::{self, Setup, wait_for};
+use crate::setup::{self, Setup, tool, wait_for};
 
 /// Blocks of 512 KiB of a disk that has three parts, the last a short one.
 const LENGTH: u64 = 80;
@@ -214,6 +214,110 @@ fn a_killed_upload_goes_on_and_a_cancelled_one_is_aborted() {
     assert_eq!(
         done[0]["bytes"], BYTES,
         "after an abortion all of it is sent"
+    );
+}
+
+/// A connection that takes no more is left for another one long before the time for a whole part is over.
+#[test]
+fn a_part_that_is_stuck_is_sent_again() {
+    let setup = setup::empty();
+    prepare(&setup, "sha256");
+    let bucket = Bucket::start("not-a-real-key");
+    bucket.delay.store(600_000, Ordering::SeqCst);
+    let (parts, delay) = (bucket.parts.clone(), bucket.delay.clone());
+    let released = std::thread::spawn(move || {
+        wait_for("parts", Duration::from_secs(60), || {
+            (parts.load(Ordering::SeqCst) >= 3).then_some(())
+        });
+        delay.store(0, Ordering::SeqCst);
+    });
+    json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
+    released.join().unwrap();
+    let wanted = std::fs::read(setup.path().join("image/web.raw")).unwrap();
+    assert!(std::fs::read(bucket.file("builds/web/1.2.3/1/web.raw")).unwrap() == wanted);
+    let parts = bucket.parts.load(Ordering::SeqCst);
+    assert!(
+        (4..=5).contains(&parts),
+        "each that was stuck once more: {parts}"
+    );
+}
+
+/// Folders on filesystems that are full, and that can't be written.
+#[test]
+fn folders_that_take_nothing_say_why() {
+    let setup = setup::empty();
+    prepare(&setup, "sha256");
+    std::fs::write(
+        setup.path().join("to.yaml"),
+        "kind: DistributionConfiguration\nname: here\nlocal:\n  destinations: [{name: stick, folder: {path: stick}}]\n",
+    )
+    .unwrap();
+    let stick = setup.path().join("stick");
+    std::fs::create_dir(&stick).unwrap();
+    // Something in every block: holes need no room.
+    let raw = setup.path().join("image/web.raw");
+    tool("sh", &["-c", &format!("yes | head -c {BYTES} > {raw}")]);
+    let told = |mount: &str| {
+        let script = format!("mount -t tmpfs -o {mount} none {stick} && exec \"$0\" \"$@\"");
+        let program = command(&setup, "http://127.0.0.1:9", &GO);
+        let output = std::process::Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(setup.path())
+            .output()
+            .unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["outcomes"][0]["state"], "failed", "{output:?}");
+        let failed = &value["outcomes"][0];
+        let text = format!(
+            "{}\nhint: {}",
+            failed["reason"].as_str().unwrap(),
+            failed["hint"].as_str().unwrap_or("none")
+        );
+        assert_eq!(std::fs::read_dir(&stick).unwrap().count(), 0);
+        text.replace(setup.path().as_str(), "HERE")
+    };
+    insta::assert_snapshot!("full_folder", told("size=8m"));
+    insta::assert_snapshot!("read_only_folder", told("ro"));
+}
+
+/// The bucket is somewhere else: the server says where, as AWS does.
+#[test]
+fn a_bucket_in_another_region_is_named() {
+    let setup = setup::empty();
+    prepare(&setup, "sha256");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for stream in server.incoming().flatten() {
+            let mut stream = stream;
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            let body = match request[..length].starts_with(b"HEAD") {
+                true => "",
+                false => {
+                    "<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region 'eu-central-1' is wrong; expecting 'us-west-2'</Message><Region>us-west-2</Region></Error>"
+                }
+            };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 400 Bad Request\r\nx-amz-bucket-region: us-west-2\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    let output = command(&setup, &endpoint, &GO).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed = &value["outcomes"][0];
+    insta::assert_snapshot!(
+        "bucket_elsewhere",
+        format!(
+            "{}\nhint: {}",
+            failed["reason"].as_str().unwrap(),
+            failed["hint"].as_str().unwrap_or("none")
+        )
     );
 }
 

@@ -8,6 +8,7 @@ mod distribute;
 mod distribute_accounts;
 mod distribute_ebs;
 mod distribute_import;
+mod distribute_models;
 mod distribute_registry;
 mod distribute_s3;
 mod documents;
