@@ -1,5 +1,6 @@
 //! How bad a vulnerability is.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -126,6 +127,21 @@ impl Score {
             Some(rest) => rest.split_once('/')?.0,
             None => "2.0",
         };
+        // A vector without one of them has no score, and must not look harmless.
+        let wanted: &[&str] = match version {
+            "2.0" => &["AV", "AC", "Au", "C", "I", "A"],
+            "4.0" => &[
+                "AV", "AC", "AT", "PR", "UI", "VC", "VI", "VA", "SC", "SI", "SA",
+            ],
+            _ => &["AV", "AC", "PR", "UI", "S", "C", "I", "A"],
+        };
+        let metrics: BTreeSet<&str> = vector
+            .split('/')
+            .filter_map(|part| Some(part.split_once(':')?.0))
+            .collect();
+        if !wanted.iter().all(|metric| metrics.contains(metric)) {
+            return None;
+        }
         let parsed = Cvss::from_str(vector).ok()?;
         Some(Self {
             version: version.to_owned(),
