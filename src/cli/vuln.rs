@@ -118,6 +118,15 @@ struct Local {
     download: Option<Download>,
 }
 
+impl Drop for Local {
+    /// However it ends: what has arrived in full would be taken for the newest the next time.
+    fn drop(&mut self) {
+        if let Some(download) = self.download.take() {
+            download.discard();
+        }
+    }
+}
+
 async fn update(from: Vec<String>, session: &Session) -> Result<ExitCode> {
     let printer = session.printer;
     let mut sources = Vec::new();
@@ -126,16 +135,7 @@ async fn update(from: Vec<String>, session: &Session) -> Result<ExitCode> {
     }
     let target = session.home.vulnerabilities();
     let database = target.clone();
-    let (read, sources) = until_interrupted(move |stop| {
-        let read = build(&sources, &database, printer, &stop)?;
-        Ok((read, sources))
-    })
-    .await?;
-    for source in sources {
-        if let Some(download) = source.download {
-            download.discard();
-        }
-    }
+    let read = until_interrupted(move |stop| build(&sources, &database, printer, &stop)).await?;
     printer.value(&json!({
         "database": target,
         "sources": read.iter().map(|one| &one.source).collect::<Vec<_>>(),

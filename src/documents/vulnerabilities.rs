@@ -224,6 +224,30 @@ mod tests {
         assert_eq!(found[1].expires.to_string(), "2027-01-01");
     }
 
+    /// Asking for it is enough, without a threshold.
+    #[test]
+    fn an_empty_map_is_there() {
+        let read = |local: &str| {
+            let text = format!(
+                "kind: ImageRecipe\nname: web\nsemanticVersion: 1.0.0\nparentImage: debian-12\nlocal: {local}\n"
+            );
+            let none = std::collections::BTreeMap::new();
+            let (documents, _) = crate::documents::load_text(Utf8Path::new("r.yml"), &text, &none);
+            let crate::documents::Body::ImageRecipe(recipe) = &documents[0].body else {
+                panic!("{documents:?}");
+            };
+            recipe.local.vulnerabilities.clone()
+        };
+        assert!(read("{}").is_none());
+        assert_eq!(
+            read("{vulnerabilities: {}}").unwrap().policy(),
+            Policy::default()
+        );
+        let said = read("{vulnerabilities: {failOn: low, onlyFixed: true}}").unwrap();
+        assert_eq!(said.policy().fail_on, Some(Severity::Low));
+        assert!(said.policy().only_fixed);
+    }
+
     #[test]
     fn mistakes_are_told_with_their_line() {
         for (text, wanted) in [

@@ -14,6 +14,24 @@ fn manifest(folder: &Utf8Path) -> Manifest {
     .unwrap();
     let attachment =
         Attachment::of(folder, Utf8Path::new(evidence), AttachmentKind::Evidence).unwrap();
+    let found = json!({
+        "reportVersion": 1, "subject": {"name": "web", "version": "1.2.3-4", "identity": "arn:x"},
+        "created": "2026-01-02T03:04:05Z", "generator": "ovenbird 0.1.0",
+        "database": {"created": "2026-01-01T00:00:00Z", "sources": []}, "packagesChecked": 12,
+        "counts": {"critical": 1, "high": 0, "medium": 0, "low": 0, "informational": 0, "unknown": 0},
+        "findings": [{
+            "id": "CVE-2026-1", "severity": "critical", "score": 9.8, "ecosystem": "debian:12", "package": "nginx",
+            "installed": "1.22.1-9", "fixed": ["1.22.1-10"], "packages": [], "sources": [], "summary": "<b>bold</b>",
+        }],
+        "remarks": ["the database has nothing about npm"],
+    });
+    std::fs::write(folder.join("vulnerabilities.json"), found.to_string()).unwrap();
+    let vulnerabilities = Attachment::of(
+        folder,
+        Utf8Path::new("vulnerabilities.json"),
+        AttachmentKind::Vulnerabilities,
+    )
+    .unwrap();
     serde_json::from_value(json!({
         "manifestVersion": 1, "name": "web", "version": "1.2.3", "build": 4, "run": "r", "arn": "arn:x",
         "created": "2026-01-02T03:04:05Z", "generator": "ovenbird 0.1.0", "architecture": "x86_64", "firmware": ["bios"],
@@ -27,7 +45,7 @@ fn manifest(folder: &Utf8Path) -> Manifest {
         "boots": [{"purpose": "test", "output": "qcow2", "firmware": "bios", "disk": "virtio", "accelerator": "tcg",
                    "machine": "q35", "qemu": "7.2.0", "seconds": 31.5}],
         "files": [{"path": "web.qcow2", "format": "qcow2", "size": 1000, "sha256": "ef"}],
-        "attachments": [attachment],
+        "attachments": [attachment, vulnerabilities],
     }))
     .unwrap()
 }
@@ -61,6 +79,10 @@ fn the_page_tells_all_and_trusts_nothing() {
         "left out",
         "private-key: <code>/etc/ssl/own.key</code>",
         "not signed",
+        "&lt;b&gt;bold&lt;/b&gt;",
+        "CVE-2026-1",
+        "1.22.1-10",
+        "nothing about npm",
         "1.22.1-9",
     ] {
         assert!(page.contains(wanted), "{wanted} is not in:\n{page}");
@@ -78,6 +100,7 @@ fn what_is_missing_or_damaged_is_left_out() {
     let folder = Utf8Path::from_path(root.path()).unwrap();
     let manifest = manifest(folder);
     std::fs::write(folder.join(&manifest.attachments[0].path), "{").unwrap();
+    std::fs::write(folder.join("vulnerabilities.json"), "[]").unwrap();
     std::fs::write(folder.join(PROVENANCE), "no envelope").unwrap();
     std::fs::write(folder.join(TRACE), "[]").unwrap();
     let report = Report::of(manifest, folder, Some(folder));
@@ -85,5 +108,6 @@ fn what_is_missing_or_damaged_is_left_out() {
         report.spans.is_empty() && report.signatures.is_empty() && report.assessments.is_empty()
     );
     let page = report.html(folder);
+    assert!(!page.contains("<h2>Known vulnerabilities</h2>"));
     assert!(!page.contains("<h2>Assessments</h2>") && !page.contains("<h2>Build</h2>"));
 }

@@ -26,3 +26,4 @@ mod store;
 mod store_crashes;
 mod torture;
 mod trial;
+mod vulnerabilities;

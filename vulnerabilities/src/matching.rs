@@ -24,6 +24,7 @@ struct Subject {
 }
 
 /// What one record says of one subject.
+#[derive(Debug, Clone)]
 struct Statement {
     advisory: i64,
     affected: Affected,
@@ -238,15 +239,10 @@ impl<'a> Lookup<'a> {
                     *before |= affected;
                 }
                 if affected {
-                    let copy = Statement {
-                        advisory: statement.advisory,
-                        affected: statement.affected.clone(),
-                        status: statement.status.clone(),
-                    };
                     found
                         .entry(id.clone())
                         .or_default()
-                        .push((copy, advisory.clone()));
+                        .push((statement.clone(), advisory.clone()));
                 }
             }
         }
@@ -254,17 +250,13 @@ impl<'a> Lookup<'a> {
             // The records of OSV are made of the tracker, and can be older.
             found.retain(|id, _| tracked.get(id).copied().unwrap_or(true));
             for statements in found.values_mut() {
-                let has =
-                    |kind: Kind| move |(_, advisory): &(Statement, Advisory)| advisory.kind == kind;
-                if statements.iter().any(has(Kind::DebianTracker)) {
-                    let fixed = statements
-                        .iter()
-                        .find(|told| has(Kind::DebianTracker)(told))
-                        .map(|(statement, _)| statement.status.clone());
-                    for (statement, _) in statements.iter_mut() {
-                        statement
-                            .status
-                            .clone_from(fixed.as_ref().unwrap_or(&Status::Unknown));
+                let said = statements
+                    .iter()
+                    .find(|(_, advisory)| advisory.kind == Kind::DebianTracker)
+                    .map(|(statement, _)| statement.status.clone());
+                if let Some(said) = said {
+                    for (statement, _) in statements {
+                        statement.status.clone_from(&said);
                     }
                 }
             }
@@ -461,4 +453,4 @@ fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -247,10 +247,17 @@ fn manager(kind: &str) -> &'static str {
     }
 }
 
-/// The command that corrects it.
+/// The command that corrects it; none if a name is one that no shell should see.
 fn update(package: &Installed, finding: &Finding) -> Option<String> {
     let fixed = finding.fixed.first()?;
     let name = &package.name;
+    let plain = |text: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+~:@/".contains(&byte);
+        !text.starts_with('-') && text.bytes().all(known)
+    };
+    if !plain(name) || !plain(fixed) {
+        return None;
+    }
     Some(match package.kind.as_str() {
         "deb" => format!("apt-get install --only-upgrade {name}"),
         "rpm" => format!("dnf upgrade {name}"),
