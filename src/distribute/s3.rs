@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use aws_config::{Region, SdkConfig};
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_provenance::folder::FILE as PROVENANCE;
+use ovenbird_provenance::folder::{FILE as PROVENANCE, digest_of};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -342,7 +342,7 @@ impl Sending<'_> {
             .into_iter();
         // The parts prove that what is stored is what was read; this proves that what was read is what was tested.
         let path = file.path.clone();
-        let digest = tokio::task::spawn_blocking(move || super::folder::digest_of(&path));
+        let digest = tokio::task::spawn_blocking(move || digest_of(&path));
         let mut running: JoinSet<Result<(Uploaded, u64)>> = JoinSet::new();
         loop {
             while u64::try_from(running.len()).unwrap_or(u64::MAX) < at_a_time
