@@ -39,8 +39,7 @@ pub(super) async fn deliver(
     loop {
         match tokio::time::timeout(TOLD, &mut copy).await {
             Ok(done) => {
-                return done
-                    .or_failure(FailureKind::Internal, || "the copy was cut off".into())?;
+                return done.or_failure(FailureKind::Internal, || "the copy was cut off".into())?;
             }
             Err(_) => watcher.sent(&plan.name, tally.bytes(), total),
         }
