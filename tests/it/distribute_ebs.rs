@@ -117,7 +117,10 @@ fn coldsnap_reads_the_disk_back() {
     to(&setup);
     let server = EbsServer::start(|_, _| None);
     let moto = Moto::start();
-    for endpoint in [server.endpoint(), moto.endpoint()] {
+    for (endpoint, reading) in [
+        (server.endpoint(), server.endpoint()),
+        (moto.endpoint(), moto.corrected()),
+    ] {
         let done = json(
             &command(
                 &setup,
@@ -139,8 +142,8 @@ fn coldsnap_reads_the_disk_back() {
             .unwrap();
         let copy = setup.path().join("copy.raw");
         let mut coldsnap = std::process::Command::new(tool_in("coldsnap"));
-        let output = crate::moto::point(&mut coldsnap, &endpoint)
-            .args(["--region", REGION, "--endpoint", &endpoint])
+        let output = crate::moto::point(&mut coldsnap, &reading)
+            .args(["--region", REGION, "--endpoint", &reading])
             .args(["download", "--force", "--no-progress", &started])
             .arg(&copy)
             .output()
