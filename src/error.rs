@@ -26,6 +26,8 @@ pub enum FailureKind {
     Test,
     /// An output could not be written or did not verify.
     Output,
+    /// What is installed has known vulnerabilities that a threshold does not let pass.
+    Vulnerable,
     /// The person pressed Ctrl-C or another process asked us to stop.
     Cancelled,
 }
@@ -42,6 +44,7 @@ impl FailureKind {
             Self::Component => 6,
             Self::Test => 7,
             Self::Output => 8,
+            Self::Vulnerable => 9,
             Self::Cancelled => 130,
         }
     }
@@ -231,6 +234,7 @@ mod tests {
             Component,
             Test,
             Output,
+            Vulnerable,
             Cancelled,
         ]
         .map(FailureKind::exit_code);

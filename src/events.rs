@@ -32,6 +32,8 @@ pub enum StepKind {
     TerminateBuildInstance,
     /// Look at the finished disk from outside: the clean-up, and what looks like a secret.
     InspectDisk,
+    /// Look up known vulnerabilities of what is installed.
+    CollectImageScanFindings,
     /// Write the outputs.
     CreateOutputImage,
     /// Boot an output afresh.
@@ -58,6 +60,7 @@ impl StepKind {
             Self::RunSanitizeScript => "RunSanitizeScript",
             Self::TerminateBuildInstance => "TerminateBuildInstance",
             Self::InspectDisk => "InspectDisk",
+            Self::CollectImageScanFindings => "CollectImageScanFindings",
             Self::CreateOutputImage => "CreateOutputImage",
             Self::LaunchTestInstance => "LaunchTestInstance",
             Self::ApplyTestComponents => "ApplyTestComponents",

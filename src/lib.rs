@@ -28,3 +28,4 @@ pub mod schedule;
 pub mod signing;
 pub mod store;
 pub mod timings;
+pub mod vulnerabilities;

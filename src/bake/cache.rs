@@ -475,6 +475,8 @@ fn image_key(plan: &BakePlan, top: &LayerId) -> LayerKey {
         "the clean-up's choice",
         format!("{:?} {:?}", plan.sanitise, plan.residue_allowed),
     );
+    // A newer database may know more of the same image.
+    inputs.set("the vulnerabilities", format!("{:?}", plan.vulnerabilities));
     inputs.set("the outputs", format!("{:?}", plan.outputs));
     inputs.set("the tests", format!("{:?}", plan.tests));
     inputs.set("the destination", format!("{:?}", plan.destination));

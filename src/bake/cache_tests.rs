@@ -37,6 +37,7 @@ fn plan() -> BakePlan {
         destination: None,
         tests: Vec::new(),
         sanitise: Default::default(),
+        vulnerabilities: None,
         residue_allowed: Vec::new(),
         local_values: Vec::new(),
         tags: BTreeMap::new(),

@@ -36,6 +36,7 @@ use crate::output::planner::{self, Made, OciConfig, OutputPlan, Source};
 use crate::packages::PackageCache;
 use crate::sbom;
 use crate::signing::{self, Seal};
+use crate::vulnerabilities::{self, Scan};
 
 /// Who this bake is.
 #[derive(Debug, Clone)]
@@ -204,6 +205,8 @@ struct Built {
     sanitised: Vec<manifest::SanitiseResult>,
     residue: Vec<manifest::Residue>,
     inventory: Inventory,
+    /// None if nobody asked for it, or there was no database.
+    scan: Option<Scan>,
     boot: manifest::Boot,
 }
 
@@ -216,6 +219,7 @@ impl Bake<'_> {
     }
 
     async fn run(&mut self) -> Result<Finished> {
+        self.expect_database()?;
         self.recorder.state("BUILDING", None)?;
         let provisions = self.provisions;
         let mut built = self.build(provisions).await?;
@@ -224,6 +228,9 @@ impl Bake<'_> {
         let mut manifest = self.manifest(&built, made);
         if !self.options.without_packages {
             sbom::attach(&built.inventory, &mut manifest, staging.folder())?;
+        }
+        if let Some(scan) = &built.scan {
+            vulnerabilities::attach(scan, &mut manifest, staging.folder())?;
         }
         let finished = self.finish(staging, manifest).await?;
         if let Some(cache) = &self.options.cache {
@@ -425,6 +432,7 @@ impl Bake<'_> {
             sanitised,
             residue: Vec::new(),
             inventory: Inventory::default(),
+            scan: None,
         })
     }
 
@@ -447,7 +455,7 @@ impl Bake<'_> {
         let writing = self.options.cancel.child_token();
         let (found, made) = tokio::join!(
             async {
-                let found = self.inspect(built).await;
+                let found = self.look_at(built).await;
                 if found.is_err() {
                     writing.cancel();
                 }
@@ -456,14 +464,67 @@ impl Bake<'_> {
             self.outputs(built, folder, &writing)
         );
         // If the disk must not be copied, that is the reason why its copy was cut off.
-        let found = found?;
+        let (found, inventory, scan) = found?;
         built.sanitised = found.sanitised;
         built.residue = found.residue;
-        let blind = found.blind.unwrap_or_default();
-        built.inventory = found
-            .inventory
-            .unwrap_or_else(|| sbom::told(&built.os, &built.packages, &blind));
+        built.inventory = inventory;
+        built.scan = scan;
         made
+    }
+
+    /// Everything that can keep the disk from being copied.
+    async fn look_at(&self, built: &Built) -> Result<(Inspection, Inventory, Option<Scan>)> {
+        let mut found = self.inspect(built).await?;
+        let blind = found.blind.as_deref().unwrap_or_default();
+        let inventory = found
+            .inventory
+            .take()
+            .unwrap_or_else(|| sbom::told(&built.os, &built.packages, blind));
+        let scan = self.scan(&inventory).await?;
+        Ok((found, inventory, scan))
+    }
+
+    /// Looks up known vulnerabilities, if somebody wants it; those above the recipe's threshold fail the bake.
+    async fn scan(&self, inventory: &Inventory) -> Result<Option<Scan>> {
+        let Some(check) = self.plan.vulnerabilities.clone() else {
+            return Ok(None);
+        };
+        let Some(database) = check.open()? else {
+            return Ok(None);
+        };
+        let (inventory, recorder) = (inventory.clone(), self.recorder);
+        let detail = format!(
+            "{} in the local database",
+            count(inventory.packages.len(), "package")
+        );
+        let look_up = async {
+            let policy = check.policy.clone();
+            let scan = move || vulnerabilities::scan(&inventory, &database, &policy);
+            let scan = tokio::task::spawn_blocking(scan)
+                .await
+                .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+            for remark in &scan.findings.remarks {
+                recorder.events().warn(remark.clone());
+            }
+            scan.verdict(&check.policy)?;
+            let detail = format!("known vulnerabilities: {}", scan.findings.counts());
+            Ok((Some(scan), detail))
+        };
+        recorder
+            .step(StepKind::CollectImageScanFindings, detail, look_up)
+            .await
+    }
+
+    /// Says before anything is booted what a missing database means.
+    fn expect_database(&self) -> Result<()> {
+        if let Some(check) = &self.plan.vulnerabilities
+            && check.open()?.is_none()
+        {
+            self.recorder.events().warn(
+                "known vulnerabilities are not looked up, there is no database: `ovenbird vuln update` makes one".to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// Looks at the disk from outside; what must not be copied with it fails the bake.

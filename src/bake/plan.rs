@@ -12,6 +12,7 @@ use super::sanitise::Choice;
 use crate::aws::stored_values::StoredName;
 use crate::machine::{Arch, Boot, DiskBus, Firmware, Network};
 use crate::output::OutputFormat;
+use crate::vulnerabilities::Check;
 
 /// A bake with all its inputs.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct BakePlan {
     pub sanitise: Choice,
     /// What the recipe allows to stay although it looks like a secret.
     pub residue_allowed: Vec<String>,
+    /// Known vulnerabilities are looked up; none: nobody asks for it.
+    pub vulnerabilities: Option<Check>,
     /// Stored values that come from this machine.
     pub local_values: Vec<LocalSource>,
     /// Tags of the recipe.

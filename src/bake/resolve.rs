@@ -11,6 +11,7 @@ use ovenbird_component::reference::Stored;
 use ovenbird_component::source::Source;
 use ovenbird_component::value::Input;
 use ovenbird_component::{Options, Validated, validate_source};
+use ovenbird_vulnerabilities::Policy;
 use sha2::{Digest as _, Sha256};
 
 use super::local_values::LocalSource;
@@ -20,6 +21,7 @@ use super::{files, managed};
 use crate::aws::stored_values::StoredName;
 use crate::catalog::BaseImage;
 use crate::documents::recipe_component::{ComponentConfiguration, ComponentLocal};
+use crate::documents::vulnerabilities::Vulnerabilities;
 use crate::documents::{
     Body, Component, Document as Resource, ImageRecipe, Kind, ResourceReference, Version,
 };
@@ -27,6 +29,7 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::{Arch, DiskBus, Firmware, Network};
 use crate::output::OutputFormat;
 use crate::store::{ResourceRecord, Store};
+use crate::vulnerabilities::Check;
 
 /// What the command line may overrule.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +42,10 @@ pub struct Overrides {
     pub memory_mib: Option<u32>,
     /// Whether the image becomes an AMI.
     pub makes_amis: bool,
+    /// The database of known vulnerabilities; nothing is looked up without one.
+    pub vulnerabilities: Option<Utf8PathBuf>,
+    /// Whether known vulnerabilities are looked up even if the recipe does not say so.
+    pub scan: bool,
     /// No test boots.
     pub no_tests: bool,
     /// Further folders with components, searched before the recipe's own.
@@ -178,6 +185,7 @@ pub fn plan(
         tests: test_boots(recipe, firmware, overrides),
         sanitise,
         residue_allowed: local.sanitise.allow.clone(),
+        vulnerabilities: vulnerability_check(recipe, overrides),
         local_values: local
             .stored_values
             .iter()
@@ -249,6 +257,15 @@ fn default_firmware(base: &BaseImage) -> Firmware {
 fn default_cpus() -> u32 {
     let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(host.min(MOST_CPUS)).unwrap_or(1)
+}
+
+/// What the recipe wants, or the pipeline around it.
+fn vulnerability_check(recipe: &ImageRecipe, overrides: &Overrides) -> Option<Check> {
+    let said = recipe.local.vulnerabilities.as_ref();
+    let policy = said.map(Vulnerabilities::policy);
+    let policy = policy.or_else(|| overrides.scan.then(Policy::default))?;
+    let database = overrides.vulnerabilities.as_ref()?;
+    Some(Check::new(policy, database))
 }
 
 /// The first boot runs the test phases; the others show that the image comes up under what else it claims.

@@ -24,9 +24,11 @@ const MAX_TEXT: usize = 16 << 20;
 
 /// Fetches from distributions' servers, or from a mirror in their place.
 #[derive(Debug, Clone)]
-pub(super) struct Fetcher {
+pub(crate) struct Fetcher {
     client: Client,
     from: Option<String>,
+    /// Bytes that a file may have.
+    most: Option<u64>,
     /// The first pause after a broken connection; doubled each time.
     pause: Duration,
 }
@@ -43,16 +45,16 @@ struct State {
 
 /// A file that has arrived in full, not yet verified. The folder is locked until it is dropped.
 #[derive(Debug)]
-pub(super) struct Download {
+pub(crate) struct Download {
     /// The data.
-    pub(super) path: Utf8PathBuf,
+    pub(crate) path: Utf8PathBuf,
     folder: Utf8PathBuf,
     _lock: File,
 }
 
 impl Download {
     /// Removes what is left of the download.
-    pub(super) fn discard(self) {
+    pub(crate) fn discard(self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -70,7 +72,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`CatalogError::Fetch`] if TLS can't be set up.
-    pub(super) fn new(from: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(from: Option<&str>) -> Result<Self> {
         static PROVIDER: Once = Once::new();
         // An error only means that somebody else was first.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -83,12 +85,21 @@ impl Fetcher {
         Ok(Self {
             client,
             from: from.map(|base| base.trim_end_matches('/').to_owned()),
+            most: None,
             pause: Duration::from_millis(500),
         })
     }
 
+    /// … that refuses files of more bytes than these.
+    pub(crate) fn at_most(self, bytes: u64) -> Self {
+        Self {
+            most: Some(bytes),
+            ..self
+        }
+    }
+
     /// The address that is really asked for `url`.
-    pub(super) fn address(&self, url: &str) -> String {
+    pub(crate) fn address(&self, url: &str) -> String {
         match (
             &self.from,
             url.split_once("://")
@@ -103,7 +114,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`CatalogError::Fetch`] or [`CatalogError::Refused`].
-    pub(super) async fn text(&self, url: &str) -> Result<String> {
+    pub(crate) async fn text(&self, url: &str) -> Result<String> {
         let url = self.address(url);
         let mut stalls = 0;
         loop {
@@ -137,7 +148,7 @@ impl Fetcher {
     /// # Errors
     /// [`CatalogError::Fetch`], [`CatalogError::Refused`], [`CatalogError::Interrupted`], [`CatalogError::InUse`] if another
     /// process fetches the same, or [`CatalogError::Io`].
-    pub(super) async fn file(
+    pub(crate) async fn file(
         &self,
         url: &str,
         partials: &Utf8Path,
@@ -259,7 +270,13 @@ impl Fetcher {
                 .map_err(Broken::Fatal)?;
         }
         progress.bytes(partial.length, partial.state.total);
+        let refuse = |bytes: u64| match self.most {
+            Some(most) if bytes > most => Err(refused(url, format!("more than {most} bytes"))),
+            _ => Ok(()),
+        };
+        refuse(partial.state.total.unwrap_or_default())?;
         while let Some(chunk) = response.chunk().await.map_err(connection)? {
+            refuse(partial.length.saturating_add(chunk.len() as u64))?;
             partial.append(&chunk).map_err(Broken::Fatal)?;
             progress.bytes(partial.length, partial.state.total);
         }

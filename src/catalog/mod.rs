@@ -12,7 +12,7 @@ pub mod digest;
 pub mod discover;
 pub mod entry;
 mod error;
-mod fetch;
+pub(crate) mod fetch;
 pub mod import;
 pub mod inspect;
 pub mod progress;

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::convert::{Bar, Size, failed, open_disk, open_options, until_interrupted};
 use super::printer::Printer;
+use super::{Session, vuln};
 use crate::error::{Failure, FailureKind, Result};
 use crate::sbom::{self, Form};
 
@@ -115,6 +116,13 @@ enum Verb {
         #[arg(long, value_enum, default_value_t)]
         format: Form,
     },
+    /// Look up known vulnerabilities of what is installed on the disk
+    Vulnerabilities {
+        /// The disk
+        disk: Utf8PathBuf,
+        #[command(flatten)]
+        how: vuln::How,
+    },
     /// Look at the disk as an importer will
     Preflight {
         /// The disk
@@ -129,12 +137,21 @@ enum Verb {
 ///
 /// # Errors
 /// [`FailureKind::Config`] if the disk can't be read or something is not in it, [`FailureKind::Output`] if a copy can't
-/// be written, [`FailureKind::Test`] if the preflight finds an error.
-pub async fn run(args: Args, printer: Printer) -> Result<ExitCode> {
-    until_interrupted(move |stop| dispatch(&args, printer, stop)).await
+/// be written, [`FailureKind::Test`] if the preflight finds an error, [`FailureKind::Vulnerable`] if a threshold is crossed.
+pub async fn run(
+    args: Args,
+    printer: Printer,
+    home: impl FnOnce() -> Result<Session> + Send + 'static,
+) -> Result<ExitCode> {
+    until_interrupted(move |stop| dispatch(&args, printer, stop, home)).await
 }
 
-fn dispatch(args: &Args, printer: Printer, stop: Arc<AtomicBool>) -> Result<ExitCode> {
+fn dispatch(
+    args: &Args,
+    printer: Printer,
+    stop: Arc<AtomicBool>,
+    home: impl FnOnce() -> Result<Session>,
+) -> Result<ExitCode> {
     let open = |path: &Utf8Path| open_disk(path, args.from, &args.backing_dir);
     match &args.verb {
         Verb::Info { disk } => info(disk, &open(disk)?, printer),
@@ -234,6 +251,17 @@ fn dispatch(args: &Args, printer: Printer, stop: Arc<AtomicBool>) -> Result<Exit
             printer.value(&bill);
             printer.line(format!("{bill:#}"));
             Ok(ExitCode::SUCCESS)
+        }
+        Verb::Vulnerabilities { disk, how } => {
+            let image = open(disk)?;
+            let inventory = ovenbird_inventory::read(&*filesystem(&image, args.partition)?)
+                .map_err(read_error)?;
+            let seen = vuln::Seen {
+                name: disk.file_stem().unwrap_or("disk"),
+                version: "0",
+                identity: disk.as_str(),
+            };
+            vuln::check(&inventory, seen, how, home, printer)
         }
         Verb::Preflight { disk, road } => preflight_disk(disk, *road, args, printer, stop),
     }

@@ -34,6 +34,7 @@ pub mod target;
 pub mod transfers;
 pub mod validate;
 pub mod verify;
+pub mod vuln;
 pub mod yaml;
 
 use std::process::ExitCode;
@@ -50,7 +51,7 @@ const EXIT_CODES: &str = "Exit codes:\n  \
     0 success   1 internal error   2 wrong usage   3 wrong document, reference or digest\n  \
     4 something on this machine is missing or broken   5 the guest did not come up or went away\n  \
     6 a component failed   7 the finished image failed its tests   8 an output could not be written or verified\n  \
-    130 cancelled";
+    9 known vulnerabilities at or above the threshold   130 cancelled";
 
 /// EC2 Image Builder on your own machine: bake a machine image from a recipe, test it on a fresh boot, deliver it.
 #[derive(Debug, Parser)]
@@ -124,6 +125,8 @@ enum Verb {
     Verify(verify::Args),
     /// Compare snapshots with the disks that they were made of
     Ebs(ebs::Args),
+    /// Keep the local database of known vulnerabilities
+    Vuln(vuln::Args),
     /// Look at finished images and past builds
     Image(image::Args),
     /// Run pipelines, look at them, and switch their schedules on and off
@@ -185,7 +188,7 @@ fn run(cli: Cli, printer: Printer) -> Result<ExitCode> {
 
 async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
     // Opened only by the verbs that need a home: the others leave no trace.
-    let open = |home: Option<Utf8PathBuf>| -> Result<Session> {
+    let open = move |home: Option<Utf8PathBuf>| -> Result<Session> {
         let home = home.map_or_else(Home::of_user, Home::at)?;
         Ok(Session { home, printer })
     };
@@ -220,7 +223,8 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<ExitCode> {
         Verb::Sign(args) => sign::run(args, printer, || open(home)).await,
         Verb::Verify(args) => verify::run(args, printer, || open(home)).await,
         Verb::Convert(args) => convert::run(args, printer).await,
-        Verb::Disk(args) => disk::run(args, printer).await,
+        Verb::Disk(args) => disk::run(args, printer, move || open(home)).await,
+        Verb::Vuln(args) => vuln::run(args, &open(home)?).await,
         Verb::Completions(args) => completions::print(&args, &mut Cli::command()),
         Verb::Man(args) => completions::man(&args, Cli::command()),
     }

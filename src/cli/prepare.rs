@@ -81,6 +81,8 @@ impl Prepared {
             cpus: args.cpus,
             memory_mib: args.memory,
             makes_amis: args.makes_amis,
+            vulnerabilities: Some(session.home.vulnerabilities()),
+            scan: false,
             no_tests: args.no_tests,
             component_folders: args.component_folders.clone(),
             store: Some(store),

@@ -12,6 +12,7 @@ use super::reference::{Complaint, Refers};
 use super::shape::{ANY, Field, Pattern, Reader, Rule, SHORT_TEXT, Shape, Text, Type};
 use super::version::VersionSpec;
 use super::vocabulary;
+use super::vulnerabilities::{self, Vulnerabilities};
 use crate::machine::args::Network;
 use crate::machine::{Arch, Firmware};
 use crate::output::OutputFormat;
@@ -203,6 +204,11 @@ static LOCAL: Shape = Shape {
             "sanitise",
             Type::Object(&SANITISE),
             "The clean-up before the image is made.",
+        ),
+        Field::new(
+            "vulnerabilities",
+            Type::Object(&vulnerabilities::SHAPE),
+            "Known vulnerabilities are looked up in the local database, and reported with the image.",
         ),
     ],
     rules: &[],
@@ -414,6 +420,8 @@ pub struct ImageRecipeLocal {
     pub stored_values: Vec<LocalValue>,
     /// The clean-up before the image is made.
     pub sanitise: Sanitise,
+    /// Known vulnerabilities are looked up, and what fails the bake.
+    pub vulnerabilities: Option<Vulnerabilities>,
 }
 
 /// A value that comes from this machine; exactly one place is given.

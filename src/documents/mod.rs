@@ -26,6 +26,7 @@ pub mod shape;
 mod template;
 pub mod version;
 mod vocabulary;
+pub mod vulnerabilities;
 pub mod workflow;
 pub mod workflow_actions;
 pub mod workflow_document;

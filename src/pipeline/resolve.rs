@@ -216,6 +216,11 @@ pub fn resolve(store: &Arc<Store>, home: &Home, pipeline: &Pipeline) -> Result<R
         makes_amis,
         no_tests: !document.image_tests_configuration.image_tests_enabled,
         store: Some(Arc::clone(store)),
+        vulnerabilities: Some(home.vulnerabilities()),
+        scan: document
+            .image_scanning_configuration
+            .as_ref()
+            .is_some_and(|scanning| scanning.image_scanning_enabled),
         ..Overrides::default()
     };
     let mut plan = resolve::plan(&recipe_document, recipe, &base, &overrides)?;

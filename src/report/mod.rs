@@ -5,6 +5,7 @@ mod page;
 use camino::Utf8Path;
 use ovenbird_provenance::dsse::Envelope;
 use ovenbird_provenance::folder::FILE as PROVENANCE;
+use ovenbird_vulnerabilities::report::Report as Vulnerabilities;
 use serde::Deserialize;
 
 use crate::bake::attend::TRACE;
@@ -28,6 +29,7 @@ pub struct Report {
     /// Who, it says, has signed; [`verify`](crate::signing::check) says whether that is true.
     signatures: Vec<String>,
     assessments: Vec<Assessment>,
+    vulnerabilities: Option<Vulnerabilities>,
 }
 
 /// The result of a scanner, as its component sums it up.
@@ -87,11 +89,18 @@ impl Report {
                 Some(assessment)
             })
             .collect();
+        let vulnerabilities = manifest
+            .attachments
+            .iter()
+            .find(|file| file.kind == AttachmentKind::Vulnerabilities)
+            .and_then(|file| read(&folder.join(&file.path)))
+            .and_then(|text| serde_json::from_slice(&text).ok());
         Self {
             manifest,
             spans,
             signatures,
             assessments,
+            vulnerabilities,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use camino::Utf8Path;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use ovenbird_vulnerabilities::Severity;
 
-use super::{Assessment, Report};
+use super::{Assessment, Report, Vulnerabilities};
 use crate::bake::engine::human_bytes;
 use crate::output::manifest::{AttachmentKind, Manifest};
 use crate::timings::Span;
@@ -36,6 +37,7 @@ pub(super) fn render(report: &Report, base: &Utf8Path) -> String {
                 }
                 (tiles(report))
                 (assessments(&report.assessments, base))
+                @if let Some(found) = &report.vulnerabilities { (vulnerabilities(found)) }
                 (timeline(&report.spans))
                 (boots(manifest))
                 (components(manifest))
@@ -84,6 +86,12 @@ fn tiles(report: &Report) -> Markup {
                 }
                 "checked by " code { "ovenbird verify" }
             }
+            @if let Some(found) = &report.vulnerabilities {
+                div.tile {
+                    b class=(if found.counts.total() == 0 { "good" } else { "warn" }) { (found.counts.total()) " known" }
+                    "vulnerabilities, when it was made"
+                }
+            }
             div.tile { b { (manifest.packages.len()) } "packages" }
             div.tile { b { (human_bytes(manifest.virtual_size)) } "virtual disk" }
             @if seconds > 0.0 { div.tile { b { (format!("{seconds:.0} s")) } "from start to end" } }
@@ -110,6 +118,40 @@ fn assessments(assessments: &[Assessment], base: &Utf8Path) -> Markup {
                     } }
                 } } }
             } }
+        }
+    }
+}
+
+fn vulnerabilities(report: &Vulnerabilities) -> Markup {
+    html! {
+        h2 { "Known vulnerabilities" }
+        p {
+            (report.counts) ". " (report.packages_checked) " packages looked up when the image was made, in a database of "
+            (report.database.created) "."
+        }
+        @if !report.findings.is_empty() {
+            input type="search" data-of="vulnerabilities" placeholder="filter" aria-label="filter vulnerabilities";
+            div.scroll { table #vulnerabilities {
+                thead { tr {
+                    th { "Severity" } th { "Score" } th { "Vulnerability" } th { "Package" } th { "Installed" } th { "Corrected in" }
+                    th { "Summary" }
+                } }
+                tbody { @for one in &report.findings { tr {
+                    td class=(if one.severity >= Severity::High && one.exception.is_none() { "warn" } else { "" }) {
+                        (one.severity)
+                        @if let Some(spared) = &one.exception { div.dim { "borne until " (spared.expires) ": " (spared.reason) } }
+                    }
+                    td.number { @if let Some(score) = one.score { (format!("{score:.1}")) } }
+                    td { (one.id) }
+                    td { (one.package) }
+                    td.mono { (one.installed) }
+                    td.mono { (one.fixed.join(", ")) }
+                    td { (one.summary) @if let Some(note) = &one.note { div.dim { (note) } } }
+                } } }
+            } }
+        }
+        @if !report.remarks.is_empty() {
+            ul { @for remark in &report.remarks { li.dim { (remark) } } }
         }
     }
 }

@@ -67,6 +67,11 @@ impl Home {
         self.cache().join(PACKAGES)
     }
 
+    /// The database of known vulnerabilities.
+    pub fn vulnerabilities(&self) -> Utf8PathBuf {
+        self.path.join("vulnerabilities.sqlite")
+    }
+
     /// Finished images: `<name>/<version>/<build>`.
     pub fn images(&self) -> Utf8PathBuf {
         self.path.join("images")

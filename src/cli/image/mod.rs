@@ -1,4 +1,4 @@
-//! `ovenbird image list|show|report|sbom|diff|packages|cancel|retry|rm`
+//! `ovenbird image list|show|report|sbom|vulnerabilities|diff|packages|cancel|retry|rm`
 
 mod cancel;
 mod diff;
@@ -6,6 +6,7 @@ mod report;
 mod retry;
 mod sbom;
 mod show;
+mod vulnerabilities;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use clap::Subcommand;
 use super::Session;
 use super::apply::key_and_perhaps_value;
 use super::build::How;
+use super::vuln;
 use crate::bake::run_folder;
 use crate::documents::recipe_component::parse_age;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
@@ -51,6 +53,13 @@ enum Verb {
         /// Its form
         #[arg(long, value_enum, default_value_t)]
         format: Form,
+    },
+    /// Look up known vulnerabilities of what is installed in a finished image
+    Vulnerabilities {
+        /// NAME, NAME/VERSION, NAME/VERSION/BUILD, an ARN or a run's id
+        image: String,
+        #[command(flatten)]
+        how: vuln::How,
     },
     /// Write a page about a finished image: build steps and times, boots, components, clean-up, packages, assessments
     Report {
@@ -134,6 +143,7 @@ pub async fn run(args: Args, session: &Session) -> Result<ExitCode> {
         Verb::Show { image } => show::show(&store, session, &image),
         Verb::Packages { image } => show::packages(&store, session, &image),
         Verb::Sbom { image, format } => sbom::run(&store, session, &image, format),
+        Verb::Vulnerabilities { image, how } => vulnerabilities::run(&store, session, &image, &how),
         Verb::Report {
             image,
             output,

@@ -82,6 +82,7 @@ pub async fn run(
         destination: (!own_place).then(|| image.folder.clone()),
         pinned: Some(inputs.iter().filter_map(pinned).collect()),
         store: Some(Arc::clone(&store)),
+        vulnerabilities: Some(session.home.vulnerabilities()),
         ..Overrides::default()
     };
     let plan = resolve::plan(&document, body, &base, &overrides)?;
