@@ -4,14 +4,14 @@
 #   benches/ebs.sh [ROUNDS] [MILLISECONDS]
 #
 # MILLISECONDS is how long the server takes for a block: 0 (if nothing is said) shows the clients, 100 is about the service.
-# Prints, for each, the least wall time of ROUNDS, its processor seconds and peak memory, and the blocks that it sent; then the
+# Prints how fast the disk is read for it, and, for each, the least wall time of ROUNDS, its processor seconds and peak memory, and the blocks that it sent; then the
 # time and the blocks of a second build with a parent. coldsnap runs with --omit-zero-blocks. Needs coldsnap, GNU time and
 # `cargo build --release`.
 set -eu
 rounds=${1:-3}
 pause=${2:-0}
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
-cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin ovenbird --example ebs-server
+cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin ovenbird --example ebs-server --example ebs-read
 target=${CARGO_TARGET_DIR:-$root/target}
 ovenbird=${OVENBIRD:-$target/release/ovenbird}
 PATH=$root/target/ovenbird-test/tools/quick/bin:$PATH
@@ -86,6 +86,7 @@ while [ "$round" -lt "$rounds" ]; do
     theirs=$(blocks)
     round=$((round + 1))
 done
+echo "reading and digests alone: $("$target/release/examples/ebs-read" "$work/one/web.raw")"
 echo "ovenbird:                  $(best ours), $ours blocks"
 echo "coldsnap:                  $(best coldsnap), $theirs blocks"
 timed delta "$ovenbird" --home "$work/home" distribute "$work/two" --to "$work/to.yaml"

@@ -60,25 +60,42 @@ pub struct StartSnapshot {
 }
 
 impl StartSnapshot {
-    /// What is sent for a volume of so many GiB, by name.
-    pub fn parameters(&self, gib: u64) -> Vec<(String, String)> {
-        let mut parameters = vec![
-            ("VolumeSize".to_owned(), gib.to_string()),
-            ("Description".into(), self.description.clone()),
-            ("ClientToken".into(), self.token.clone()),
-            ("Timeout".into(), TIMEOUT_MINUTES.to_string()),
-        ];
-        if let Some(key) = &self.kms_key {
-            parameters.push(("Encrypted".into(), "true".into()));
-            parameters.push(("KmsKeyArn".into(), key.clone()));
+    /// What is sent for a volume of so many GiB.
+    fn body(&self, gib: u64) -> serde_json::Value {
+        let tags: Vec<_> = self
+            .tags
+            .iter()
+            .map(|(key, value)| serde_json::json!({"Key": key, "Value": value}))
+            .collect();
+        let mut body = serde_json::json!({
+            "VolumeSize": gib,
+            "Description": self.description,
+            "ClientToken": self.token,
+            "Timeout": TIMEOUT_MINUTES,
+        });
+        if !tags.is_empty() {
+            body["Tags"] = tags.into();
         }
         if let Some(parent) = &self.parent {
-            parameters.push(("ParentSnapshotId".into(), parent.clone()));
+            body["ParentSnapshotId"] = parent.as_str().into();
         }
-        for (key, value) in &self.tags {
-            parameters.push((format!("Tag:{key}"), value.clone()));
+        if let Some(key) = &self.kms_key {
+            body["Encrypted"] = true.into();
+            body["KmsKeyArn"] = key.as_str().into();
         }
-        parameters
+        body
+    }
+
+    /// The same by name, for a dry run: texts as they are, everything else as JSON.
+    pub fn parameters(&self, gib: u64) -> Vec<(String, String)> {
+        let body = self.body(gib);
+        let fields = body.as_object().into_iter().flatten();
+        fields
+            .map(|(key, value)| match value.as_str() {
+                Some(text) => (key.clone(), text.to_owned()),
+                None => (key.clone(), value.to_string()),
+            })
+            .collect()
     }
 }
 
@@ -226,27 +243,7 @@ impl Ebs {
     /// # Errors
     /// What the service says.
     pub async fn start(&self, gib: u64, options: &StartSnapshot) -> Result<String> {
-        let tags: Vec<_> = options
-            .tags
-            .iter()
-            .map(|(key, value)| serde_json::json!({"Key": key, "Value": value}))
-            .collect();
-        let mut body = serde_json::json!({
-            "VolumeSize": gib,
-            "Description": options.description,
-            "ClientToken": options.token,
-            "Timeout": TIMEOUT_MINUTES,
-        });
-        if !tags.is_empty() {
-            body["Tags"] = tags.into();
-        }
-        if let Some(parent) = &options.parent {
-            body["ParentSnapshotId"] = parent.as_str().into();
-        }
-        if let Some(key) = &options.kms_key {
-            body["Encrypted"] = true.into();
-            body["KmsKeyArn"] = key.as_str().into();
-        }
+        let body = options.body(gib);
         let doing = format!("start a snapshot in {}", self.client.region());
         let answer = self
             .json(Method::POST, "/snapshots".into(), body.to_string())

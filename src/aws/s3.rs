@@ -85,6 +85,9 @@ impl Checksums {
     }
 }
 
+/// How often a body is sent again because another checksum than its own arrived.
+const HARMED: u32 = 3;
+
 /// A bucket.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -197,7 +200,14 @@ impl Bucket {
             body,
             ..Call::default()
         };
-        let answer = self.client.send_patiently(&call).await?;
+        let mut harmed = 0;
+        let answer = loop {
+            match self.client.send_patiently(&call).await {
+                // It came to harm on its way.
+                Err(error) if error.is_checksum() && harmed < HARMED => harmed += 1,
+                answer => break answer?,
+            }
+        };
         // S3 begins an answer before it knows how the call ends: an error may come with a good status.
         if answer.body.windows(7).any(|window| window == b"<Error>") {
             let (code, message) = refusal(&answer.headers, &answer.body);

@@ -12,6 +12,7 @@ use super::cache::{Cache, LAYER_LIMIT, SeenTests};
 use super::components;
 use super::copy_progress::CopyProgress;
 use super::evidence;
+use super::image_scan;
 use super::inspect::{Inspection, inspect};
 use super::instance::{Instances, OnError, Started};
 use super::inventory;
@@ -219,7 +220,7 @@ impl Bake<'_> {
     }
 
     async fn run(&mut self) -> Result<Finished> {
-        self.expect_database()?;
+        image_scan::expect_database(self.plan.vulnerabilities.as_ref(), self.recorder)?;
         self.recorder.state("BUILDING", None)?;
         let provisions = self.provisions;
         let mut built = self.build(provisions).await?;
@@ -480,51 +481,9 @@ impl Bake<'_> {
             .inventory
             .take()
             .unwrap_or_else(|| sbom::told(&built.os, &built.packages, blind));
-        let scan = self.scan(&inventory).await?;
+        let check = self.plan.vulnerabilities.as_ref();
+        let scan = image_scan::scan(check, &inventory, self.recorder).await?;
         Ok((found, inventory, scan))
-    }
-
-    /// Looks up known vulnerabilities, if somebody wants it; those above the recipe's threshold fail the bake.
-    async fn scan(&self, inventory: &Inventory) -> Result<Option<Scan>> {
-        let Some(check) = self.plan.vulnerabilities.clone() else {
-            return Ok(None);
-        };
-        let Some(database) = check.open()? else {
-            return Ok(None);
-        };
-        let (inventory, recorder) = (inventory.clone(), self.recorder);
-        let detail = format!(
-            "{} in the local database",
-            count(inventory.packages.len(), "package")
-        );
-        let look_up = async {
-            let policy = check.policy.clone();
-            let scan = move || vulnerabilities::scan(&inventory, &database, &policy);
-            let scan = tokio::task::spawn_blocking(scan)
-                .await
-                .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
-            for remark in &scan.findings.remarks {
-                recorder.events().warn(remark.clone());
-            }
-            scan.verdict(&check.policy)?;
-            let detail = format!("known vulnerabilities: {}", scan.findings.counts());
-            Ok((Some(scan), detail))
-        };
-        recorder
-            .step(StepKind::CollectImageScanFindings, detail, look_up)
-            .await
-    }
-
-    /// Says before anything is booted what a missing database means.
-    fn expect_database(&self) -> Result<()> {
-        if let Some(check) = &self.plan.vulnerabilities
-            && check.open()?.is_none()
-        {
-            self.recorder.events().warn(
-                "known vulnerabilities are not looked up, there is no database: `ovenbird vuln update` makes one".to_owned(),
-            );
-        }
-        Ok(())
     }
 
     /// Looks at the disk from outside; what must not be copied with it fails the bake.

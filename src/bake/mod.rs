@@ -10,6 +10,7 @@ pub mod copy_progress;
 pub mod engine;
 mod evidence;
 mod files;
+mod image_scan;
 mod inspect;
 pub mod instance;
 pub mod inventory;

@@ -1,17 +1,15 @@
 //! `ovenbird distribute IMAGE|FOLDER [--to CONFIG]`
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Session;
+use super::transfers::Transfers;
 use crate::distribute::calls::{self, Shown};
-use crate::distribute::{self, Order, Plan, Source, Watcher, record};
+use crate::distribute::{self, Order, Plan, Source, record};
 use crate::documents::{Document, Kind, load};
 use crate::error::{Failure, Result};
 use crate::output::Manifest;
@@ -133,7 +131,7 @@ pub async fn carry_out(
     session: &Session,
 ) -> Result<ExitCode> {
     let journals = session.home.distributions();
-    let watcher = Progress::default();
+    let watcher = Transfers::new(session.printer);
     let outcomes = tokio::select! {
         done = distribute::run(plan, source, &session.home, aws, &watcher) => done?,
         _ = tokio::signal::ctrl_c() => {
@@ -141,6 +139,7 @@ pub async fn carry_out(
             return Err(Failure::cancelled().with_hint("the same command goes on from here"));
         }
     };
+    drop(watcher);
     let rows: Vec<_> = outcomes
         .iter()
         .map(|outcome| match &outcome.result {
@@ -270,51 +269,5 @@ fn show(calls: &[Shown], session: &Session) {
         for (name, value) in &call.parameters {
             session.printer.line(format!("    {name} = {value}"));
         }
-    }
-}
-
-/// Shows bytes, rate and time left, on a terminal only.
-#[derive(Default)]
-struct Progress {
-    shown: Mutex<Option<(Instant, Instant)>>,
-}
-
-impl Watcher for Progress {
-    fn sent(&self, destination: &str, bytes: u64, total: u64) {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let Ok(mut shown) = self.shown.lock() else {
-            return;
-        };
-        let now = Instant::now();
-        let (began, last) = *shown.get_or_insert((now, now));
-        if now.duration_since(last) < Duration::from_millis(200) {
-            return;
-        }
-        *shown = Some((began, now));
-        let rate = bytes
-            / u64::try_from(now.duration_since(began).as_millis())
-                .unwrap_or(1)
-                .max(1)
-            * 1000;
-        let left = total.saturating_sub(bytes) / rate.max(1);
-        let mib = |bytes: u64| bytes >> 20;
-        let _ = write!(
-            anstream::stderr(),
-            "\r{destination}: {} of at most {} MiB, {} MiB/s, {left} s left   ",
-            mib(bytes),
-            mib(total),
-            mib(rate)
-        );
-    }
-
-    fn note(&self, destination: &str, text: &str) {
-        let end = if std::io::stderr().is_terminal() {
-            "\r"
-        } else {
-            ""
-        };
-        let _ = writeln!(anstream::stderr(), "{end}{destination}: {text}");
     }
 }

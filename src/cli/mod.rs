@@ -31,6 +31,7 @@ pub mod sign;
 pub mod ssh;
 pub mod tag;
 pub mod target;
+pub mod transfers;
 pub mod validate;
 pub mod verify;
 pub mod vuln;

@@ -1,29 +1,49 @@
 //! A folder: everything that somebody on the other side of an air gap needs.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use ovenbird_provenance::folder::FILE as PROVENANCE;
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::plan::FolderPlan;
-use super::{Delivered, Source};
+use super::sparse_copy::{self, Tally};
+use super::{Delivered, Source, Watcher};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::deliver::Staging;
 use crate::output::{Manifest, OutputFormat};
 
 /// What a folder has besides the image's own files: made for it, so that nobody has signed it.
 pub const MADE: [&str; 3] = ["SHA256SUMS", "register-image.json", "register-image.sh"];
-/// What is read at a time.
-const CHUNK: usize = 1 << 20;
+/// How often whoever watches is told how far the copy is.
+const TOLD: Duration = Duration::from_millis(200);
 
-/// Copies the files, verifies them and puts them in their place.
-pub(super) fn deliver(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
-    place(plan, source).map_err(|failure| advise(failure, &plan.folder))
+/// Copies the files, verifies them and puts them in their place. Nothing is left of a copy that is given up.
+pub(super) async fn deliver(
+    plan: &FolderPlan,
+    source: &Source,
+    watcher: &dyn Watcher,
+) -> Result<Delivered> {
+    let tally = Tally::default();
+    let _stop = tally.stop_when_dropped();
+    let mut copy = {
+        let (plan, source, tally) = (plan.clone(), source.clone(), tally.clone());
+        tokio::task::spawn_blocking(move || {
+            place(&plan, &source, &tally).map_err(|failure| advise(failure, &plan.folder))
+        })
+    };
+    let files = source.manifest.files.iter();
+    let total = files
+        .filter(|file| plan.files.contains(&file.path))
+        .map(|file| file.size)
+        .sum();
+    loop {
+        match tokio::time::timeout(TOLD, &mut copy).await {
+            Ok(done) => {
+                return done.or_failure(FailureKind::Internal, || "the copy was cut off".into())?;
+            }
+            Err(_) => watcher.sent(&plan.name, tally.bytes(), total),
+        }
+    }
 }
 
 /// Says what to do about a folder that can't be written.
@@ -47,7 +67,7 @@ fn advise(failure: Failure, folder: &Utf8Path) -> Failure {
     failure.with_hint(hint)
 }
 
-fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
+fn place(plan: &FolderPlan, source: &Source, tally: &Tally) -> Result<Delivered> {
     let run = &source.manifest.run;
     // A folder of others' files gets these one by one; the manifest comes last and says that they are all there.
     let target = if plan.own {
@@ -74,11 +94,11 @@ fn place(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
             std::fs::create_dir_all(parent)
                 .or_failure(FailureKind::Output, || format!("cannot create {parent}"))?;
         }
-        bytes += copy_sparse(&from, &to).or_failure(FailureKind::Output, || {
+        bytes += sparse_copy::copy(&from, &to, tally).or_failure(FailureKind::Output, || {
             format!("cannot copy {from} to {to}")
         })?;
-        let digest =
-            digest_of(&to).or_failure(FailureKind::Output, || format!("cannot read {to} back"))?;
+        let digest = sparse_copy::digest_of(&to, tally)
+            .or_failure(FailureKind::Output, || format!("cannot read {to} back"))?;
         if digest != file.sha256 {
             return Err(Failure::new(
                 FailureKind::Output,
@@ -171,85 +191,6 @@ fn point(link: &Utf8Path, target: &Utf8Path) -> Result<()> {
     .and_then(|()| std::os::unix::fs::symlink(relative, &fresh))
     .and_then(|()| std::fs::rename(&fresh, link))
     .or_failure(FailureKind::Output, cannot)
-}
-
-/// Copies the data of a file and leaves its holes; gives the bytes that are stored. A filesystem that can share them, does.
-fn copy_sparse(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<u64> {
-    let (input, output) = (File::open(from)?, File::create(to)?);
-    let length = input.metadata()?.len();
-    let shared = rustix::fs::ioctl_ficlone(&output, &input).is_ok();
-    if !shared {
-        output.set_len(length)?;
-    }
-    let (mut offset, mut stored) = (0, 0);
-    while let Some((start, end)) = next_data(&input, offset, length)? {
-        if !shared {
-            copy_range(&input, &output, start, end)?;
-        }
-        stored += end - start;
-        offset = end;
-    }
-    output.sync_all()?;
-    Ok(stored)
-}
-
-/// Copies a stretch within the kernel, and by hand where it can't do that between these filesystems.
-fn copy_range(input: &File, output: &File, start: u64, end: u64) -> std::io::Result<()> {
-    let mut offset = start;
-    while offset < end {
-        let (mut from, mut to) = (offset, offset);
-        let most = usize::try_from(end - offset)
-            .unwrap_or(usize::MAX)
-            .min(1 << 30);
-        match rustix::fs::copy_file_range(input, Some(&mut from), output, Some(&mut to), most) {
-            // Some filesystems say that there is nothing more where they mean that they can't.
-            Ok(0) => break,
-            Ok(count) => offset += u64::try_from(count).unwrap_or(0),
-            Err(Errno::INTR) => {}
-            Err(_) => break,
-        }
-    }
-    let mut buffer = vec![0; CHUNK];
-    while offset < end {
-        let most = usize::try_from(end - offset).map_or(CHUNK, |left| left.min(CHUNK));
-        let count = input.read_at(&mut buffer[..most], offset)?;
-        if count == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        output.write_all_at(&buffer[..count], offset)?;
-        offset += u64::try_from(count).unwrap_or(0);
-    }
-    Ok(())
-}
-
-/// The next stretch of stored bytes at or behind an offset.
-fn next_data(file: &File, offset: u64, length: u64) -> std::io::Result<Option<(u64, u64)>> {
-    if offset >= length {
-        return Ok(None);
-    }
-    let start = match seek(file, SeekFrom::Data(offset)) {
-        Ok(start) => start,
-        // Nothing but a hole up to the end.
-        Err(Errno::NXIO) => return Ok(None),
-        // The filesystem knows of no holes.
-        Err(Errno::INVAL) => return Ok(Some((offset, length))),
-        Err(error) => return Err(error.into()),
-    };
-    let end = seek(file, SeekFrom::Hole(start))?;
-    Ok(Some((start, end.min(length))))
-}
-
-pub(super) fn digest_of(path: &Utf8Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hex::encode(hash.finalize()));
-        }
-        hash.update(&buffer[..count]);
-    }
 }
 
 /// The calls of the AWS CLI that register the disk, for where Ovenbird is not.

@@ -1,4 +1,7 @@
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+use ovenbird_provenance::folder::digest_of;
 
 use super::*;
 use crate::distribute::plan::tests::source;
@@ -15,6 +18,20 @@ fn image(folder: &Utf8Path) -> Source {
     source.manifest.files.truncate(1);
     source.manifest.files[0].sha256 = digest_of(&path).unwrap();
     source
+}
+
+/// Nobody watches.
+struct Alone;
+
+impl Watcher for Alone {
+    fn sent(&self, _: &str, _: u64, _: u64) {}
+    fn note(&self, _: &str, _: &str) {}
+}
+
+fn deliver(plan: &FolderPlan, source: &Source) -> Result<Delivered> {
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(super::deliver(plan, source, &Alone))
 }
 
 fn plan(source: &Source, root: &Utf8Path, layout: &str) -> FolderPlan {

@@ -19,6 +19,7 @@ mod registry;
 mod s3;
 mod site;
 mod snapshot;
+mod sparse_copy;
 mod task;
 mod verify;
 
@@ -147,16 +148,10 @@ pub async fn run(
     let mut outcomes = Vec::new();
     for delivery in &plan.deliveries {
         let one = match delivery {
-            Delivery::Folder(folder) => {
-                let (plan, source) = (folder.clone(), source.clone());
-                let result = tokio::task::spawn_blocking(move || folder::deliver(&plan, &source))
-                    .await
-                    .or_failure(FailureKind::Internal, || "the copy was cut off".into())?;
-                vec![Outcome {
-                    destination: folder.name.clone(),
-                    result,
-                }]
-            }
+            Delivery::Folder(folder) => vec![Outcome {
+                destination: folder.name.clone(),
+                result: folder::deliver(folder, source, watcher).await,
+            }],
             Delivery::S3(bucket) => vec![Outcome {
                 destination: bucket.name.clone(),
                 result: s3::deliver(bucket, source, journals, aws, watcher).await,

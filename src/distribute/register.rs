@@ -1,13 +1,20 @@
 //! The parameters of RegisterImage.
 
+use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
+use crate::documents::distribution::{AmiLocal, ImdsSupport, TpmSupport};
+use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::{Arch, Firmware};
 
 /// The label of the root disk in AMIs.
 const ROOT_DEVICE: &str = "/dev/xvda";
 const GIB: u64 = 1 << 30;
+/// The version of metadata service and TPM that EC2 knows.
+const V2: &str = "v2.0";
+/// The longest text that RegisterImage takes for UEFI variables.
+const LONGEST_UEFI_DATA: usize = 64_000;
 
 /// What RegisterImage is told; nothing is left to its defaults, which are those of 2006.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +39,15 @@ pub struct RegisterImage {
     pub sriov_net_support: String,
     /// As the image says that it boots.
     pub boot_mode: String,
+    /// `v2.0`: instances answer metadata requests with a session token alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imds_support: Option<String>,
+    /// `v2.0`: instances have a NitroTPM; for images that boot by UEFI alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm_support: Option<String>,
+    /// The UEFI variables of new instances, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi_data: Option<String>,
 }
 
 /// The root disk of an AMI.
@@ -57,7 +73,17 @@ pub struct EbsDevice {
 }
 
 impl RegisterImage {
-    pub(super) fn new(source: &Source, name: String, description: String) -> Self {
+    /// What a configuration asks for, `base` being the folder that its paths are relative to.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] if the image does not boot as that needs, or the UEFI variables can't be used.
+    pub(super) fn new(
+        source: &Source,
+        name: String,
+        description: String,
+        wanted: &AmiLocal,
+        base: &Utf8Path,
+    ) -> Result<Self> {
         let manifest = &source.manifest;
         let arm = manifest.architecture == Arch::Aarch64;
         let (bios, uefi) = (
@@ -70,7 +96,20 @@ impl RegisterImage {
             (false, true) => "uefi",
             _ => "legacy-bios",
         };
-        Self {
+        let tpm = match wanted.tpm_support {
+            None => boot_mode == "uefi",
+            Some(TpmSupport::None) => false,
+            Some(TpmSupport::V2) if boot_mode == "uefi" => true,
+            Some(TpmSupport::V2) => {
+                return Err(Failure::config(format!(
+                    "a TPM needs an AMI that boots by UEFI alone, and {} is registered as {boot_mode}",
+                    source.image()
+                ))
+                .with_hint("bake it with `firmware: uefi` and no other, or leave `tpmSupport` out"));
+            }
+        };
+        let uefi_data = wanted.uefi_data.as_ref();
+        Ok(Self {
             name,
             description,
             architecture: if arm { "arm64" } else { "x86_64" }.into(),
@@ -86,8 +125,16 @@ impl RegisterImage {
             }],
             ena_support: true,
             sriov_net_support: "simple".into(),
+            imds_support: match wanted.imds_support {
+                ImdsSupport::V2 => Some(V2.into()),
+                ImdsSupport::Optional => None,
+            },
+            tpm_support: tpm.then(|| V2.into()),
+            uefi_data: uefi_data
+                .map(|file| uefi_variables(&base.join(file), boot_mode))
+                .transpose()?,
             boot_mode: boot_mode.into(),
-        }
+        })
     }
 
     /// The parameters of EC2's query protocol for a snapshot.
@@ -107,6 +154,13 @@ impl RegisterImage {
         if !self.description.is_empty() {
             parameters.push(("Description".into(), self.description.clone()));
         }
+        for (key, value) in [
+            ("ImdsSupport", &self.imds_support),
+            ("TpmSupport", &self.tpm_support),
+            ("UefiData", &self.uefi_data),
+        ] {
+            parameters.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        }
         for (number, device) in (1..).zip(&self.block_device_mappings) {
             let at = |field: &str| format!("BlockDeviceMapping.{number}.{field}");
             parameters.extend([
@@ -122,4 +176,28 @@ impl RegisterImage {
         }
         parameters
     }
+}
+
+/// Reads what `uefivars` or GetInstanceUefiData gave: base64, which EC2 looks into only when an instance starts.
+fn uefi_variables(file: &Utf8Path, boot_mode: &str) -> Result<String> {
+    if boot_mode == "legacy-bios" {
+        return Err(Failure::config(format!(
+            "{file} holds UEFI variables, and the AMI boots by {boot_mode}"
+        )));
+    }
+    let text = std::fs::read_to_string(file)
+        .or_failure(FailureKind::Config, || format!("cannot read {file}"))?;
+    let text: String = text.split_whitespace().collect();
+    let is_base64 = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+    if text.is_empty() || text.len() > LONGEST_UEFI_DATA || !is_base64 {
+        return Err(Failure::config(format!(
+            "{file} is no text in base64 of at most {LONGEST_UEFI_DATA} characters"
+        ))
+        .with_hint(
+            "`uefivars --output aws` makes one, and so does `aws ec2 get-instance-uefi-data`",
+        ));
+    }
+    Ok(text)
 }

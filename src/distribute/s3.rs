@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use aws_config::{Region, SdkConfig};
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_provenance::folder::FILE as PROVENANCE;
+use ovenbird_provenance::folder::{FILE as PROVENANCE, digest_of};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use super::journal::{Part, Upload};
 use super::plan::S3Plan;
 use super::{Delivered, Journal, Source, Watcher};
 use crate::aws::Access;
-use crate::aws::s3::{Bucket, Place, Uploaded};
+use crate::aws::s3::{Bucket, Object, Place, Uploaded};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
 
@@ -238,13 +238,9 @@ impl Sending<'_> {
 
     /// Uploads a file unless the very same is there.
     async fn file(&mut self, key: &str, path: &Utf8Path, size: u64, sha256: &str) -> Result<()> {
-        let there = self
-            .bucket
-            .head(key)
-            .await
-            .map_err(|error| error.into_failure(&self.failed("look for", key)))?;
-        if there.is_some_and(|there| there.size == size && there.sha256.as_deref() == Some(sha256))
-        {
+        let is_ours =
+            |there: &Object| there.size == size && there.sha256.as_deref() == Some(sha256);
+        if self.look(key).await?.as_ref().is_some_and(is_ours) {
             self.journal.stored(key)?;
             return Ok(());
         }
@@ -260,19 +256,30 @@ impl Sending<'_> {
         } else {
             self.parts(key, &file, sha256).await?;
         }
-        let there = self
-            .bucket
-            .head(key)
-            .await
-            .map_err(|error| error.into_failure(&self.failed("look for", key)))?;
-        if there.as_ref().map(|there| there.size) != Some(size) {
+        let there = self.look(key).await?;
+        // A server that keeps no metadata can't be asked for more than the size.
+        let is_whole = there.as_ref().is_some_and(|there| match there.sha256 {
+            Some(_) => is_ours(there),
+            None => there.size == size,
+        });
+        if !is_whole {
             return Err(Failure::environment(format!(
-                "{} has {} bytes and not {size}",
+                "{} has {} bytes and the SHA-256 {}, not {size} and {sha256}",
                 self.failed("after the upload", key),
-                there.map_or(0, |there| there.size)
+                there.as_ref().map_or(0, |there| there.size),
+                there
+                    .and_then(|there| there.sha256)
+                    .unwrap_or_else(|| "unknown".into())
             )));
         }
         self.journal.stored(key)
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<Object>> {
+        self.bucket
+            .head(key)
+            .await
+            .map_err(|error| error.into_failure(&self.failed("look for", key)))
     }
 
     fn progress(&mut self, bytes: u64) {
@@ -342,7 +349,7 @@ impl Sending<'_> {
             .into_iter();
         // The parts prove that what is stored is what was read; this proves that what was read is what was tested.
         let path = file.path.clone();
-        let digest = tokio::task::spawn_blocking(move || super::folder::digest_of(&path));
+        let digest = tokio::task::spawn_blocking(move || digest_of(&path));
         let mut running: JoinSet<Result<(Uploaded, u64)>> = JoinSet::new();
         loop {
             while u64::try_from(running.len()).unwrap_or(u64::MAX) < at_a_time
@@ -356,16 +363,8 @@ impl Sending<'_> {
                     let length = upload.part_size.min(file.size - offset);
                     let body = file.read(offset, length).await?;
                     let number = u32::try_from(number).unwrap_or(u32::MAX);
-                    let mut corrupted = 0;
-                    let part = loop {
-                        corrupted += 1;
-                        match bucket.part(&key, &upload.id, number, body.clone()).await {
-                            // It came to harm on its way.
-                            Err(error) if error.is_checksum() && corrupted < 4 => {}
-                            part => break part.map_err(|error| error.into_failure(&doing))?,
-                        }
-                    };
-                    Ok((part, length))
+                    let part = bucket.part(&key, &upload.id, number, body).await;
+                    Ok((part.map_err(|error| error.into_failure(&doing))?, length))
                 });
             }
             let Some(done) = running.join_next().await else {
@@ -388,10 +387,13 @@ impl Sending<'_> {
         check_digest(&file.path, &digest, sha256)?;
         file.unchanged()?;
         have.sort_by_key(|part| part.number);
-        self.bucket
-            .complete(key, &upload.id, &have)
-            .await
-            .map_err(|error| error.into_failure(&self.failed("complete the upload of", key)))?;
+        if let Err(error) = self.bucket.complete(key, &upload.id, &have).await {
+            // The answer to an earlier attempt may have got lost; servers say very different things of an upload that is over.
+            let there = self.look(key).await?;
+            if !there.is_some_and(|there| there.sha256.as_deref() == Some(sha256)) {
+                return Err(error.into_failure(&self.failed("complete the upload of", key)));
+            }
+        }
         self.journal.upload_ended(&upload.id)
     }
 }

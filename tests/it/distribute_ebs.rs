@@ -80,6 +80,46 @@ fn blocks_arrive_through_every_fault() {
     );
 }
 
+/// What comes after the snapshot meets each kind of trouble too, and nothing is made twice.
+#[test]
+fn amis_are_made_once_through_every_fault() {
+    let setup = setup::empty();
+    image(&setup.path().join("image"), 1, &usual());
+    let configuration = format!(
+        "kind: DistributionConfiguration\nname: here\ndistributions:\n- region: {REGION}\n  \
+         amiDistributionConfiguration: {{amiTags: {{a: b}}, launchPermission: {{userIds: ['111122223333']}}}}\n  \
+         launchTemplateConfigurations: [{{launchTemplateId: lt-0123456789abcdef0}}]\n- region: us-east-1\n"
+    );
+    std::fs::write(setup.path().join("to.yaml"), configuration).unwrap();
+    let server = EbsServer::start(|call, nth| match (call, nth) {
+        (
+            "DescribeImages"
+            | "CopyImage"
+            | "CreateTags"
+            | "ModifyImageAttribute"
+            | "ModifySnapshotAttribute"
+            | "CreateLaunchTemplateVersion"
+            | "ModifyLaunchTemplate"
+            | "RegisterImage",
+            1..=3,
+        ) => Some([Fault::Reset, Fault::Internal, Fault::Throttle][nth - 1]),
+        _ => None,
+    });
+    json(&run(&setup, &server, "image"));
+    let state = server.state.lock().unwrap();
+    assert_eq!(state.images.len(), 2);
+    assert_eq!(state.snapshots.len(), 2, "one of the disk, one of the copy");
+    for call in ["CopyImage", "RegisterImage", "CreateLaunchTemplateVersion"] {
+        assert_eq!(state.counts[call], 4, "{call}");
+    }
+    let permitted = state
+        .images
+        .values()
+        .filter(|image| image.permitted == ["111122223333"])
+        .count();
+    assert_eq!(permitted, 1, "that of the first region");
+}
+
 /// A service that takes a block and says nothing is asked again, once the time for an attempt is over.
 #[test]
 fn a_block_without_an_answer_is_put_again() {
@@ -117,7 +157,10 @@ fn coldsnap_reads_the_disk_back() {
     to(&setup);
     let server = EbsServer::start(|_, _| None);
     let moto = Moto::start();
-    for endpoint in [server.endpoint(), moto.endpoint()] {
+    for (endpoint, reading) in [
+        (server.endpoint(), server.endpoint()),
+        (moto.endpoint(), moto.corrected()),
+    ] {
         let done = json(
             &command(
                 &setup,
@@ -139,8 +182,8 @@ fn coldsnap_reads_the_disk_back() {
             .unwrap();
         let copy = setup.path().join("copy.raw");
         let mut coldsnap = std::process::Command::new(tool_in("coldsnap"));
-        let output = crate::moto::point(&mut coldsnap, &endpoint)
-            .args(["--region", REGION, "--endpoint", &endpoint])
+        let output = crate::moto::point(&mut coldsnap, &reading)
+            .args(["--region", REGION, "--endpoint", &reading])
             .args(["download", "--force", "--no-progress", &started])
             .arg(&copy)
             .output()

@@ -1,15 +1,16 @@
 //! Buckets: `s3s` over a folder, in this process, and moto.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::service::Service;
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
+use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::distribute::{command, image_of, json};
 use crate::moto::Moto;
@@ -19,36 +20,62 @@ use crate::setup::{self, Setup, tool, wait_for};
 const LENGTH: u64 = 80;
 const BYTES: u64 = LENGTH * 512 * 1024;
 
-/// A real S3 server with a bucket `images`; counts parts and abortions.
+/// What goes wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// The connection ends before the server did anything.
+    Reset,
+    /// The server did it, and its answer is lost.
+    Lost,
+    /// The server has a problem.
+    Internal,
+    /// Too many requests.
+    SlowDown,
+    /// A bit of the body is another one when it arrives.
+    Harmed,
+}
+
+/// What goes wrong with the n-th request (from 1) of a call.
+type Faults = fn(&str, usize) -> Option<Fault>;
+
+/// A real S3 server with a bucket `images`; counts calls by their names.
 struct Bucket {
     root: tempfile::TempDir,
     port: u16,
-    parts: Arc<AtomicUsize>,
-    aborted: Arc<AtomicUsize>,
+    seen: Seen,
+}
+
+/// What the server's threads share with the test.
+#[derive(Clone, Default)]
+struct Seen {
+    calls: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// Milliseconds that all parts but the first take.
     delay: Arc<AtomicUsize>,
+}
+
+impl Seen {
+    fn count(&self, call: &str) -> usize {
+        *self.calls.lock().unwrap().get(call).unwrap_or(&0)
+    }
 }
 
 impl Bucket {
     fn start(secret: &'static str) -> Self {
+        Self::with_faults(secret, |_, _| None)
+    }
+
+    fn with_faults(secret: &'static str, faults: Faults) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("images")).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
         let bucket = Self {
-            port,
-            parts: Arc::default(),
-            aborted: Arc::default(),
-            delay: Arc::default(),
+            port: listener.local_addr().unwrap().port(),
+            seen: Seen::default(),
             root,
         };
-        let folder = bucket.root.path().to_owned();
-        let counters = (
-            Arc::clone(&bucket.parts),
-            Arc::clone(&bucket.aborted),
-            Arc::clone(&bucket.delay),
-        );
-        std::thread::spawn(move || serve(listener, &folder, secret, counters));
+        let (folder, seen) = (bucket.root.path().to_owned(), bucket.seen.clone());
+        std::thread::spawn(move || serve(listener, &folder, secret, &seen, faults));
         bucket
     }
 
@@ -61,13 +88,72 @@ impl Bucket {
     }
 }
 
-type Counters = (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>);
+/// The name of a call.
+fn name_of<B>(request: &hyper::Request<B>) -> &'static str {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |key: &str| query.split('&').any(|pair| pair.starts_with(key));
+    match request.method().as_str() {
+        "HEAD" => "HeadObject",
+        "POST" if has("uploads") => "CreateMultipartUpload",
+        "POST" => "CompleteMultipartUpload",
+        "PUT" if has("partNumber=") => "UploadPart",
+        "PUT" => "PutObject",
+        "DELETE" if has("uploadId=") => "AbortMultipartUpload",
+        "DELETE" => "DeleteObject",
+        _ if has("uploadId=") => "ListParts",
+        _ => "GetObject",
+    }
+}
+
+type Answer = std::io::Result<s3s::HttpResponse>;
+
+fn broken(error: impl std::fmt::Debug) -> std::io::Error {
+    std::io::Error::other(format!("{error:?}"))
+}
+
+async fn answer(
+    service: S3Service,
+    request: hyper::Request<hyper::body::Incoming>,
+    fault: Option<Fault>,
+) -> Answer {
+    let told = |status: u16, code: &str| {
+        let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+        Ok(hyper::Response::builder()
+            .status(status)
+            .body(s3s::Body::from(body))
+            .unwrap())
+    };
+    match fault {
+        Some(Fault::Reset) => Err(broken("reset")),
+        Some(Fault::Internal) => told(500, "InternalError"),
+        Some(Fault::SlowDown) => told(503, "SlowDown"),
+        Some(Fault::Lost) => {
+            service
+                .call(request.map(s3s::Body::from))
+                .await
+                .map_err(broken)?;
+            Err(broken("lost"))
+        }
+        Some(Fault::Harmed) => {
+            let (head, body) = request.into_parts();
+            let mut bytes = body.collect().await.map_err(broken)?.to_bytes().to_vec();
+            bytes[0] ^= 1;
+            let request = hyper::Request::from_parts(head, s3s::Body::from(bytes));
+            service.call(request).await.map_err(broken)
+        }
+        None => service
+            .call(request.map(s3s::Body::from))
+            .await
+            .map_err(broken),
+    }
+}
 
 fn serve(
     listener: std::net::TcpListener,
     folder: &std::path::Path,
     secret: &str,
-    (parts, aborted, delay): Counters,
+    seen: &Seen,
+    faults: Faults,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,35 +165,34 @@ fn serve(
         let service = builder.build();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         while let Ok((socket, _)) = listener.accept().await {
-            let service = service.clone();
-            let (parts, aborted, delay) = (parts.clone(), aborted.clone(), delay.clone());
-            let counted = hyper::service::service_fn(
+            let (service, seen) = (service.clone(), seen.clone());
+            let watched = hyper::service::service_fn(
                 move |request: hyper::Request<hyper::body::Incoming>| {
-                    let query = request.uri().query().unwrap_or_default();
-                    let part = query.contains("partNumber=");
-                    if part {
-                        parts.fetch_add(1, Ordering::SeqCst);
-                    }
+                    let call = name_of(&request);
+                    let nth = {
+                        let mut calls = seen.calls.lock().unwrap();
+                        let count = calls.entry(call.to_owned()).or_default();
+                        *count += 1;
+                        *count
+                    };
                     // The first part is quick: there is always one that needs not be sent again.
-                    let pause = match part && !query.contains("partNumber=1&") {
-                        true => delay.load(Ordering::SeqCst),
+                    let query = request.uri().query().unwrap_or_default();
+                    let pause = match call == "UploadPart" && !query.contains("partNumber=1&") {
+                        true => seen.delay.load(Ordering::SeqCst),
                         false => 0,
                     };
-                    if request.method() == hyper::Method::DELETE && query.contains("uploadId=") {
-                        aborted.fetch_add(1, Ordering::SeqCst);
-                    }
                     let service = service.clone();
                     async move {
-                        tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap()))
-                            .await;
-                        Service::call(&service, request).await
+                        let pause = Duration::from_millis(u64::try_from(pause).unwrap());
+                        tokio::time::sleep(pause).await;
+                        answer(service, request, faults(call, nth)).await
                     }
                 },
             );
             tokio::spawn(async move {
                 // A client that hangs up is not the server's trouble.
                 let _ = Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(socket), counted)
+                    .serve_connection(TokioIo::new(socket), watched)
                     .await;
             });
         }
@@ -152,7 +237,7 @@ fn files_go_to_a_real_server_with_each_kind_of_checksum() {
         assert!(bucket.file("builds/web/1.2.3/1/manifest.json").is_file());
         let sums = std::fs::read_to_string(bucket.file("builds/web/1.2.3/1/SHA256SUMS")).unwrap();
         assert!(sums.ends_with("  web.raw\n"));
-        assert_eq!(bucket.parts.load(Ordering::SeqCst), 3);
+        assert_eq!(bucket.seen.count("UploadPart"), 3);
         // What is there is not sent again.
         let again = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
         assert_eq!(again[0]["bytes"], 0, "{checksums}");
@@ -174,7 +259,7 @@ fn a_killed_upload_goes_on_and_a_cancelled_one_is_aborted() {
             .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
             .collect::<String>()
     };
-    bucket.delay.store(60_000, Ordering::SeqCst);
+    bucket.seen.delay.store(60_000, Ordering::SeqCst);
     let start = || {
         command(&setup, &bucket.endpoint(), &GO)
             .stdout(std::process::Stdio::null())
@@ -184,7 +269,7 @@ fn a_killed_upload_goes_on_and_a_cancelled_one_is_aborted() {
     };
     let arrived = |count: usize| {
         wait_for("parts", Duration::from_secs(60), || {
-            (bucket.parts.load(Ordering::SeqCst) >= count).then_some(())
+            (bucket.seen.count("UploadPart") >= count).then_some(())
         });
     };
     let mut child = start();
@@ -208,13 +293,55 @@ fn a_killed_upload_goes_on_and_a_cancelled_one_is_aborted() {
     )
     .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(bucket.aborted.load(Ordering::SeqCst), 1);
-    bucket.delay.store(0, Ordering::SeqCst);
+    assert_eq!(bucket.seen.count("AbortMultipartUpload"), 1);
+    bucket.seen.delay.store(0, Ordering::SeqCst);
     let done = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
     assert_eq!(
         done[0]["bytes"], BYTES,
         "after an abortion all of it is sent"
     );
+}
+
+/// Each kind of trouble at each kind of call costs one more request, and what arrives is what was tested.
+#[test]
+fn files_arrive_through_every_fault() {
+    const FAULTS: [(&str, usize, Fault); 15] = [
+        ("HeadObject", 1, Fault::Reset),
+        ("HeadObject", 2, Fault::Internal),
+        ("CreateMultipartUpload", 1, Fault::SlowDown),
+        ("CreateMultipartUpload", 2, Fault::Reset),
+        ("UploadPart", 1, Fault::Reset),
+        ("UploadPart", 2, Fault::Internal),
+        ("UploadPart", 3, Fault::SlowDown),
+        ("UploadPart", 4, Fault::Harmed),
+        ("UploadPart", 5, Fault::Lost),
+        ("CompleteMultipartUpload", 1, Fault::Internal),
+        ("CompleteMultipartUpload", 2, Fault::Lost),
+        ("PutObject", 1, Fault::Harmed),
+        ("PutObject", 2, Fault::Reset),
+        ("PutObject", 3, Fault::SlowDown),
+        ("PutObject", 5, Fault::Lost),
+    ];
+    let setup = setup::empty();
+    for checksums in ["sha256", "none"] {
+        prepare(&setup, checksums);
+        let bucket = Bucket::with_faults("not-a-real-key", |call, nth| {
+            let here = FAULTS.iter().find(|(of, at, _)| *of == call && *at == nth);
+            here.map(|(.., fault)| *fault)
+        });
+        let done = json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
+        assert_eq!(done[0]["state"], "delivered", "{checksums}");
+        let wanted = std::fs::read(setup.path().join("image/web.raw")).unwrap();
+        let folder = bucket.file("builds/web/1.2.3/1");
+        assert!(std::fs::read(folder.join("web.raw")).unwrap() == wanted);
+        let whole = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&whole).unwrap();
+        assert_eq!(bucket.seen.count("UploadPart"), 3 + 5, "{checksums}");
+        assert_eq!(bucket.seen.count("CreateMultipartUpload"), 3);
+        assert_eq!(bucket.seen.count("AbortMultipartUpload"), 0);
+        std::fs::remove_dir_all(setup.path().join("image")).unwrap();
+        std::fs::remove_dir_all(setup.home()).unwrap();
+    }
 }
 
 /// A connection that takes no more is left for another one long before the time for a whole part is over.
@@ -223,19 +350,19 @@ fn a_part_that_is_stuck_is_sent_again() {
     let setup = setup::empty();
     prepare(&setup, "sha256");
     let bucket = Bucket::start("not-a-real-key");
-    bucket.delay.store(600_000, Ordering::SeqCst);
-    let (parts, delay) = (bucket.parts.clone(), bucket.delay.clone());
+    bucket.seen.delay.store(600_000, Ordering::SeqCst);
+    let seen = bucket.seen.clone();
     let released = std::thread::spawn(move || {
         wait_for("parts", Duration::from_secs(60), || {
-            (parts.load(Ordering::SeqCst) >= 3).then_some(())
+            (seen.count("UploadPart") >= 3).then_some(())
         });
-        delay.store(0, Ordering::SeqCst);
+        seen.delay.store(0, Ordering::SeqCst);
     });
     json(&command(&setup, &bucket.endpoint(), &GO).output().unwrap());
     released.join().unwrap();
     let wanted = std::fs::read(setup.path().join("image/web.raw")).unwrap();
     assert!(std::fs::read(bucket.file("builds/web/1.2.3/1/web.raw")).unwrap() == wanted);
-    let parts = bucket.parts.load(Ordering::SeqCst);
+    let parts = bucket.seen.count("UploadPart");
     assert!(
         (4..=5).contains(&parts),
         "each that was stuck once more: {parts}"

@@ -1,6 +1,7 @@
 //! A server that speaks as AWS does, for a test: moto.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -35,6 +36,20 @@ impl Moto {
 
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A door to this server for clients that believe what they read: moto says numbers of blocks as text, and a block size of
+    /// 512 bytes, where the service says numbers and 524288. Everything else goes through as it is. For requests without a body.
+    pub fn corrected(&self) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let port = self.port;
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || correct(stream, port));
+            }
+        });
+        endpoint
     }
 
     /// Points a program to this server.
@@ -80,4 +95,48 @@ pub fn point<'a>(command: &'a mut Command, endpoint: &str) -> &'a mut Command {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env_remove("AWS_PROFILE")
+}
+
+/// Hands one request on and corrects its answer.
+fn correct(mut stream: TcpStream, port: u16) {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        request.push(byte[0]);
+    }
+    request.truncate(request.len() - 2);
+    request.extend_from_slice(b"connection: close\r\n\r\n");
+    let mut moto = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    moto.write_all(&request).unwrap();
+    let mut answer = Vec::new();
+    moto.read_to_end(&mut answer).unwrap();
+    let end = answer
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .unwrap();
+    let (head, body) = (
+        String::from_utf8_lossy(&answer[..end]).into_owned(),
+        &answer[end + 4..],
+    );
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(body) else {
+        stream.write_all(&answer).unwrap();
+        return;
+    };
+    value["BlockSize"] = 524_288.into();
+    for block in value["Blocks"].as_array_mut().into_iter().flatten() {
+        if let Some(index) = block["BlockIndex"].as_str() {
+            block["BlockIndex"] = index.parse::<u64>().unwrap().into();
+        }
+    }
+    let body = value.to_string();
+    let status = head.lines().next().unwrap();
+    write!(
+        stream,
+        "{status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
 }

@@ -15,8 +15,8 @@ use crate::aws::Access;
 use crate::aws::s3::Checksums;
 use crate::documents::arn::normalise_name;
 use crate::documents::distribution::{
-    ContainerDistributionConfiguration, Destination, DistributionConfiguration, FolderDestination,
-    FolderLayout, RegistryDestination, RegistryForm, S3Destination,
+    AmiLocal, ContainerDistributionConfiguration, Destination, DistributionConfiguration,
+    FolderDestination, FolderLayout, RegistryDestination, RegistryForm, S3Destination,
 };
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::OutputFormat;
@@ -163,7 +163,13 @@ impl Plan {
                 .name
                 .clone()
                 .unwrap_or_else(|| format!("destination-{number}"));
-            deliveries.push(local(name, destination, base, source)?);
+            deliveries.push(local(
+                name,
+                destination,
+                &configuration.local.amis,
+                base,
+                source,
+            )?);
         }
         let local = &configuration.local.amis;
         let access = Access {
@@ -180,7 +186,7 @@ impl Plan {
             .distributions
             .iter()
             .filter(|distribution| distribution.makes_ami())
-            .map(|distribution| RegionPlan::new(distribution, source))
+            .map(|distribution| RegionPlan::new(distribution, local, base, source))
             .collect::<Result<Vec<_>>>()?;
         if let Some(first) = regions.first() {
             deliveries.push(Delivery::Ami(AmiPlan {
@@ -200,11 +206,12 @@ impl Plan {
 fn local(
     name: String,
     destination: &Destination,
+    amis: &AmiLocal,
     base: &Utf8Path,
     source: &Source,
 ) -> Result<Delivery> {
     if let Some(wanted) = &destination.folder {
-        return Ok(Delivery::Folder(folder(name, wanted, base, source)?));
+        return Ok(Delivery::Folder(folder(name, wanted, amis, base, source)?));
     }
     if let Some(wanted) = &destination.s3 {
         return Ok(Delivery::S3(bucket(name, wanted, source)?));
@@ -272,6 +279,7 @@ fn check_item(name: &str, source: &Source) -> Result<()> {
 fn folder(
     name: String,
     wanted: &FolderDestination,
+    amis: &AmiLocal,
     base: &Utf8Path,
     source: &Source,
 ) -> Result<FolderPlan> {
@@ -291,7 +299,13 @@ fn folder(
         files: files(&name, &wanted.formats, source)?,
         name,
         checksums: wanted.checksums,
-        register: RegisterImage::new(source, rendered(DEFAULT_NAME, source)?, String::new()),
+        register: RegisterImage::new(
+            source,
+            rendered(DEFAULT_NAME, source)?,
+            String::new(),
+            amis,
+            base,
+        )?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
 use super::super::Source;
@@ -9,7 +10,7 @@ use super::super::names::{DEFAULT_NAME, check_name, rendered};
 use super::super::register::RegisterImage;
 use crate::aws::query::Parameters;
 use crate::documents::distribution::{
-    AmiDistributionConfiguration, Distribution, FastLaunchConfiguration, LaunchPermission,
+    AmiDistributionConfiguration, AmiLocal, Distribution, FastLaunchConfiguration, LaunchPermission,
 };
 use crate::error::{Failure, Result};
 
@@ -67,18 +68,26 @@ pub struct ExportPlan {
 
 impl RegionPlan {
     /// Plans the AMI of a region, and its copies.
-    pub(super) fn new(distribution: &Distribution, source: &Source) -> Result<Self> {
+    pub(super) fn new(
+        distribution: &Distribution,
+        local: &AmiLocal,
+        base: &Utf8Path,
+        source: &Source,
+    ) -> Result<Self> {
+        // Nothing about the root disk depends on the account.
+        let register =
+            |name, description| RegisterImage::new(source, name, description, local, base);
         let nothing = AmiDistributionConfiguration::default();
         let ami = distribution
             .ami_distribution_configuration
             .as_ref()
             .unwrap_or(&nothing);
         check_key(ami.kms_key_id.as_deref(), &distribution.region)?;
-        let mut own = Self::of_account(None, distribution, ami, source)?;
+        let mut own = Self::of_account(None, distribution, ami, source, &register)?;
         own.accounts = ami
             .target_account_ids
             .iter()
-            .map(|account| Self::of_account(Some(account), distribution, ami, source))
+            .map(|account| Self::of_account(Some(account), distribution, ami, source, &register))
             .collect::<Result<_>>()?;
         Ok(own)
     }
@@ -88,6 +97,7 @@ impl RegionPlan {
         distribution: &Distribution,
         ami: &AmiDistributionConfiguration,
         source: &Source,
+        register: &dyn Fn(String, String) -> Result<RegisterImage>,
     ) -> Result<Self> {
         let is_own = account.is_none();
         let targets = &ami.target_account_ids;
@@ -137,7 +147,7 @@ impl RegionPlan {
             region: distribution.region.clone(),
             account: account.cloned(),
             own_accounts,
-            register: RegisterImage::new(source, name, description),
+            register: register(name, description)?,
             tags,
             kms_key_id: ami.kms_key_id.clone(),
             launch_permission: permission.map(launch_permission).unwrap_or_default(),

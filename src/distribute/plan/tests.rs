@@ -78,7 +78,34 @@ fn names_come_from_the_image_and_not_from_the_clock() {
         "BlockDeviceMapping.1.Ebs.SnapshotId".into(),
         "snap-1".into()
     )));
-    assert!(parameters.contains(&("VirtualizationType".into(), "hvm".into())));
+    for (key, value) in [("VirtualizationType", "hvm"), ("ImdsSupport", "v2.0")] {
+        assert!(parameters.contains(&(key.into(), value.into())), "{key}");
+    }
+    assert!(
+        !parameters.iter().any(|(key, _)| key == "TpmSupport"),
+        "an image that boots by BIOS too has none"
+    );
+}
+
+#[test]
+fn an_image_for_uefi_alone_has_a_tpm_and_its_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Utf8Path::from_path(folder.path()).unwrap();
+    std::fs::write(base.join("keys.b64"), "QU1a\nVUVGSQ==\n").unwrap();
+    std::fs::write(base.join("keys.bin"), [0, 159]).unwrap();
+    let mut source = source("/image".into());
+    source.manifest.firmware = vec![crate::machine::Firmware::Uefi];
+    let registered = |amis: serde_json::Value| {
+        let wanted = serde_json::from_value(amis).unwrap();
+        RegisterImage::new(&source, "web".into(), String::new(), &wanted, base)
+    };
+    let usual = registered(serde_json::json!({"uefiData": "keys.b64"})).unwrap();
+    assert_eq!(usual.tpm_support.as_deref(), Some("v2.0"));
+    assert_eq!(usual.uefi_data.as_deref(), Some("QU1aVUVGSQ=="));
+    let plain =
+        registered(serde_json::json!({"tpmSupport": "none", "imdsSupport": "optional"})).unwrap();
+    assert_eq!((plain.tpm_support, plain.imds_support), (None, None));
+    assert!(registered(serde_json::json!({"uefiData": "keys.bin"})).is_err());
 }
 
 #[test]
@@ -106,6 +133,14 @@ fn what_cannot_be_done_is_not_passed_over() {
              - {launchTemplateId: lt-0123456789abcdef0, accountId: '111122223333'}\n  \
              - {launchTemplateId: lt-0123456789abcdef0, accountId: '444455556666'}\n",
             "a copy goes to neither",
+        ),
+        (
+            "distributions:\n- region: eu-west-1\nlocal: {amis: {tpmSupport: v2.0}}\n",
+            "registered as uefi-preferred",
+        ),
+        (
+            "distributions:\n- region: eu-west-1\nlocal: {amis: {uefiData: missing.b64}}\n",
+            "cannot read /base/missing.b64",
         ),
         (
             "distributions:\n- region: eu-west-1\n  fastLaunchConfigurations: [{enabled: true}, {enabled: false}]\n",

@@ -235,6 +235,35 @@ pub struct AmiLocal {
     pub profile: Option<String>,
     /// The server, if it is not AWS.
     pub endpoint: Option<String>,
+    /// Which requests for metadata instances answer.
+    pub imds_support: ImdsSupport,
+    /// Whether instances have a TPM; if nothing is said, where it is possible.
+    pub tpm_support: Option<TpmSupport>,
+    /// A file with the UEFI variables of new instances.
+    pub uefi_data: Option<Utf8PathBuf>,
+}
+
+/// Which requests for metadata the instances of an AMI answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum ImdsSupport {
+    /// Those with a session token.
+    #[default]
+    #[serde(rename = "v2.0")]
+    V2,
+    /// Those without one as well.
+    #[serde(rename = "optional")]
+    Optional,
+}
+
+/// Whether the instances of an AMI have a TPM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TpmSupport {
+    /// A NitroTPM.
+    #[serde(rename = "v2.0")]
+    V2,
+    /// None.
+    #[serde(rename = "none")]
+    None,
 }
 
 /// How a disk becomes a snapshot.

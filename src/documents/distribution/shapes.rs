@@ -383,6 +383,21 @@ static AMIS: Shape = Shape {
             Type::Text(Text::of(1, 2048).like(&URL)),
             "The server, if it is not AWS.",
         ),
+        Field::new(
+            "imdsSupport",
+            Type::Word(&["v2.0", "optional"]),
+            "Which requests for metadata instances answer: those with a session token alone (the default), or all.",
+        ),
+        Field::new(
+            "tpmSupport",
+            Type::Word(&["v2.0", "none"]),
+            "Whether instances have a TPM; they have one if nothing is said and the image boots by UEFI alone.",
+        ),
+        Field::new(
+            "uefiData",
+            SHORT_TEXT,
+            "A file with the UEFI variables of new instances in base64, such as Secure Boot keys; relative to this file.",
+        ),
     ],
     rules: &[],
 };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::server::Server;
 use super::{pushed, raw_disk};
-use crate::setup::{Setup, empty, tool};
+use crate::setup::{Setup, empty, tool, tool_in};
 use crate::signing::{image, key_of};
 
 fn push(setup: &Setup, folder: &Utf8Path, reference: &str, more: &[&str]) -> Value {
@@ -183,4 +183,27 @@ fn others_can_verify_without_us() {
     };
     assert!(verify(&public));
     assert!(!verify(&stranger));
+}
+
+/// By the Sigstore project's library for Rust, which finds, reads and checks signatures by itself.
+#[test]
+fn sigstore_believes_our_signatures() {
+    let (setup, server) = (empty(), Server::start());
+    let disk = raw_disk(&setup);
+    for kind in ["p256", "ed25519"] {
+        let (private, public) = key_of(&setup, &format!("release-{kind}"), kind);
+        let (_, stranger) = key_of(&setup, &format!("stranger-{kind}"), kind);
+        let reference = format!("127.0.0.1:{}/disks/{kind}:1", server.port());
+        let signed = ["--as", "containerDisk", "--sign-key", &private];
+        push(&setup, &disk, &reference, &signed);
+        let verify = |key: &str| {
+            std::process::Command::new(tool_in("sigstore-verify"))
+                .args([key, &reference])
+                .output()
+                .expect("sigstore-verify starts (`make setup` builds it)")
+        };
+        let ours = verify(&public);
+        assert!(ours.status.success(), "{kind}: {ours:?}");
+        assert_eq!(verify(&stranger).status.code(), Some(1), "{kind}");
+    }
 }
