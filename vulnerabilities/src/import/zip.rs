@@ -33,9 +33,7 @@ pub(super) fn read(path: &Path, sink: &mut Sink<'_>) -> Result<(), ImportError> 
                 continue;
             }
         };
-        let Ok(name) = entry.name().map(|name| name.into_owned()) else {
-            continue;
-        };
+        let name = entry.name().to_owned();
         if entry.is_dir() || !name.ends_with(".json") {
             continue;
         }
