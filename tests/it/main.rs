@@ -24,5 +24,6 @@ mod setup;
 mod signing;
 mod store;
 mod store_crashes;
+mod stored_values;
 mod torture;
 mod trial;
