@@ -87,6 +87,8 @@ pub struct Package {
     pub licenses: Vec<String>,
     /// Who made it.
     pub supplier: Option<String>,
+    /// The checksum by which its ecosystem knows it, in that one's own form: `h1:…` of a Go module.
+    pub checksum: Option<String>,
     /// The package of the distribution that brought it along, for a package inside of another.
     pub owner: Option<String>,
     /// By which files of the disk it is known.
@@ -104,6 +106,7 @@ impl Package {
             source: None,
             licenses: Vec::new(),
             supplier: None,
+            checksum: None,
             owner: None,
             paths: BTreeSet::new(),
         }

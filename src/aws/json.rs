@@ -1,4 +1,4 @@
-//! The JSON protocol of KMS, CloudWatch Logs and License Manager: the call's name is a header.
+//! The JSON protocol of KMS, CloudWatch Logs, License Manager and Secrets Manager: the call's name is a header.
 
 use aws_config::SdkConfig;
 use http::Method;

@@ -7,6 +7,7 @@ pub mod json;
 pub mod object_proxy;
 pub mod query;
 pub mod s3;
+pub mod secrets_manager;
 pub mod signed;
 pub mod stored_values;
 pub mod xml;

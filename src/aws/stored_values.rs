@@ -132,14 +132,16 @@ async fn fetch(
             let (Some(name), Some(value)) = (parameter.name(), parameter.value()) else {
                 continue;
             };
-            // A selector (`name:3`, `name:label`) is part of what was asked for, but not of the name in the answer.
+            // A selector (`name:3`, `name:label`) is part of what was asked for, but not of the name in the answer; some
+            // servers give a secret's own name there.
+            let whole = format!("{name}{}", parameter.selector().unwrap_or_default());
             let asked = batch.iter().find(|asked| {
-                asked.as_str() == name
-                    || parameter
-                        .selector()
-                        .is_some_and(|selector| asked.as_str() == format!("{name}{selector}"))
+                [name, whole.as_str()].iter().any(|name| {
+                    asked.as_str() == *name || asked.strip_prefix(SECRETS) == Some(name)
+                })
             });
-            let secret = name.starts_with(SECRETS)
+            let secret = asked.is_some_and(|asked| asked.starts_with(SECRETS))
+                || name.starts_with(SECRETS)
                 || parameter.r#type() == Some(&ParameterType::SecureString);
             found.insert(
                 asked.map_or_else(|| name.to_owned(), |asked| (*asked).clone()),

@@ -1,10 +1,13 @@
-//! Stored values that the recipe takes from this machine instead of from AWS: documents stay as they are, and a bake
-//! needs no network for its secrets.
+//! Stored values that the recipe takes from elsewhere than Parameter Store, most of them from this machine: documents stay
+//! as they are, and a bake needs no network for its secrets.
 
 use std::process::Stdio;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::keyring::Account;
+use crate::aws;
+use crate::aws::secrets_manager::Secret;
 use crate::aws::stored_values::StoredValue;
 use crate::documents::image_recipe::LocalValue;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
@@ -25,16 +28,30 @@ enum Place {
     Environment(String),
     File(Utf8PathBuf),
     Command(Vec<String>),
+    Keyring(Account),
+    SecretsManager(Secret),
 }
 
 impl LocalSource {
     /// As the recipe in `folder` says it; the shape has checked that exactly one place is given.
     pub fn new(value: &LocalValue, folder: &Utf8Path) -> Option<Self> {
-        let place = match (&value.env, &value.file, &value.command) {
-            (Some(name), ..) => Place::Environment(name.clone()),
-            (_, Some(file), _) => Place::File(folder.join(file)),
-            (.., Some(words)) => Place::Command(words.clone()),
-            (None, None, None) => return None,
+        let place = if let Some(name) = &value.env {
+            Place::Environment(name.clone())
+        } else if let Some(file) = &value.file {
+            Place::File(folder.join(file))
+        } else if let Some(words) = &value.command {
+            Place::Command(words.clone())
+        } else if let Some(keyring) = &value.keyring {
+            Place::Keyring(Account {
+                service: keyring.service.clone(),
+                account: keyring.account.clone(),
+            })
+        } else {
+            let secret = value.secrets_manager.as_ref()?;
+            Place::SecretsManager(Secret {
+                id: secret.secret.clone(),
+                key: secret.key.clone(),
+            })
         };
         Some(Self {
             name: value.name.clone(),
@@ -45,7 +62,8 @@ impl LocalSource {
     /// Reads the value; every one is a secret.
     ///
     /// # Errors
-    /// [`FailureKind::Config`] if it is not there or is no text; no message holds any of it.
+    /// [`FailureKind::Config`] if it is not there or is no text, [`FailureKind::Environment`] if AWS can't be asked; no message
+    /// holds any of it.
     pub async fn read(&self) -> Result<StoredValue> {
         let bytes = match &self.place {
             Place::Environment(name) => match std::env::var_os(name) {
@@ -63,6 +81,17 @@ impl LocalSource {
                     format!("cannot read the stored value {} from {file}", self.name)
                 })?,
             Place::Command(words) => self.ask(words).await?,
+            Place::Keyring(account) => account
+                .password()
+                .await
+                .map_err(|error| self.not_in_keyring(account).caused_by(error))?,
+            Place::SecretsManager(secret) => {
+                let config = aws::load().await;
+                let value = secret.fetch(&config).await.map_err(|failure| {
+                    failure.context(format!("the stored value {}", self.name))
+                })?;
+                value.value.into_bytes()
+            }
         };
         let value = String::from_utf8(bytes)
             .ok()
@@ -80,6 +109,16 @@ impl LocalSource {
             value,
             secret: true,
         })
+    }
+
+    fn not_in_keyring(&self, Account { service, account }: &Account) -> Failure {
+        Failure::config(format!(
+            "the stored value {} is to come from a keyring, and none gives the password of {account} for {service}",
+            self.name
+        ))
+        .with_hint(format!(
+            "put it there: `secret-tool store --label={service} service {service} username {account}`, or `keyctl padd user keyring:{account}@{service} @u`"
+        ))
     }
 
     async fn ask(&self, words: &[String]) -> Result<Vec<u8>> {
@@ -162,6 +201,14 @@ mod tests {
                 "does not start: /no/such/program",
             ),
             (command(&["true"]), "is empty"),
+            #[cfg(target_os = "linux")]
+            (
+                source(Place::Keyring(Account {
+                    service: "ovenbird-none".into(),
+                    account: "nobody".into(),
+                })),
+                "none gives the password of nobody for ovenbird-none: the kernel's keyring: it has none; the desktop's: ",
+            ),
         ] {
             let failure = source.read().await.unwrap_err();
             assert_eq!(failure.kind(), FailureKind::Config);

@@ -15,6 +15,7 @@ mod inspect;
 pub mod instance;
 pub mod inventory;
 pub mod kernel;
+mod keyring;
 pub mod local_values;
 mod managed;
 pub mod plan;

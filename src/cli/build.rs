@@ -165,7 +165,9 @@ pub async fn execute(prepared: Prepared, args: &How, session: &Session) -> Resul
 /// # Errors
 /// [`FailureKind::Environment`] if QEMU or an accelerator is missing.
 pub async fn host(plan: &BakePlan, args: &How, session: &Session) -> Result<Host> {
-    let host = Host::find(plan.machine.arch, args.accel, &session.home.cache()).await?;
+    let settings = Settings::read(&session.home)?.qemu;
+    let cache = session.home.cache();
+    let host = Host::find(plan.machine.arch, args.accel, &cache, &settings).await?;
     if host.accelerator() == Accelerator::Tcg && args.accel.is_none() {
         session.printer.warn(format!(
             "software emulation, the guest will be slow: {}",

@@ -18,6 +18,7 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Events, LogFile};
 use crate::guest::agent;
 use crate::machine::{Accelerator, Host, Network};
+use crate::store::Settings;
 
 /// Where components work in the guest if nobody says anything else; the service's default.
 const WORKING_DIRECTORY: &str = "/tmp";
@@ -191,7 +192,8 @@ async fn run_in_guest(base: &str, args: RunArgs, session: &Session) -> Result<Ex
     if args.guest.no_network {
         machine.network = Network::None;
     }
-    let host = Host::find(machine.arch, args.guest.accel, &home.cache()).await?;
+    let settings = Settings::read(home)?.qemu;
+    let host = Host::find(machine.arch, args.guest.accel, &home.cache(), &settings).await?;
     if host.accelerator() == Accelerator::Tcg && args.guest.accel.is_none() {
         session.printer.warn(format!(
             "software emulation, the guest will be slow: {}",

@@ -15,6 +15,7 @@ use crate::error::{Failure, FailureKind, Result};
 use crate::events::Events;
 use crate::machine::{Accelerator, Host};
 use crate::packages::PackageCache;
+use crate::store::Settings;
 
 /// Files are looked at so often. Every editor saves in its own way (rename, truncate, two writes), so times and sizes of
 /// a handful of files are compared instead of following events.
@@ -235,5 +236,7 @@ async fn find_host(
     session: &Session,
 ) -> Result<Host> {
     run_folder::sweep(&session.home.runs());
-    Host::find(prepared.plan.machine.arch, accel, &session.home.cache()).await
+    let settings = Settings::read(&session.home)?.qemu;
+    let cache = session.home.cache();
+    Host::find(prepared.plan.machine.arch, accel, &cache, &settings).await
 }

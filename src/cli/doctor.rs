@@ -10,7 +10,8 @@ use super::Session;
 use crate::catalog::bootstrap::mirror::Mirror;
 use crate::error::{Failure, Result};
 use crate::machine::accel::Verdict;
-use crate::machine::{Arch, Host, confine, firmware};
+use crate::machine::{Arch, Host, QemuSettings, RunAs, confine, firmware};
+use crate::store::Settings;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -250,6 +251,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<ExitCode> {
     findings.extend(NEEDS.iter().map(|need| program(need, family)));
     findings.push(package_source());
     findings.push(confinement());
+    findings.extend(user(session));
     findings.extend(namespaces());
     let broken: Vec<&Finding> = findings.iter().filter(|finding| !finding.found).collect();
 
@@ -300,6 +302,26 @@ fn confinement() -> Finding {
     Finding::missing(name, Purpose::Strangers, detail.into(), None)
 }
 
+/// As whom QEMU runs, where that is worth a word: when root asks.
+fn user(session: &Session) -> Option<Finding> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let name = "user of QEMU";
+    let chosen = Settings::read(&session.home).and_then(|all| RunAs::choose(&all.qemu));
+    Some(match chosen {
+        Ok(Some(user)) => {
+            let detail = format!("{} (uid {}), since root runs this", user.name, user.uid);
+            Finding::found(name, Purpose::Strangers, detail)
+        }
+        Ok(None) => {
+            let detail = "root: it can't run as somebody else here, or shall not by config.toml";
+            Finding::missing(name, Purpose::Strangers, detail.into(), None)
+        }
+        Err(failure) => Finding::missing(name, Purpose::Strangers, failure.chain(), None),
+    })
+}
+
 /// One command for all packages, then what is not a package.
 fn fixes(broken: &[&Finding], family: Family) -> Vec<String> {
     let (packages, others): (Vec<&str>, Vec<&str>) = broken
@@ -337,7 +359,9 @@ async fn emulator(
             None,
         );
     }
-    match Host::find(Arch::X86_64, None, &session.home.cache()).await {
+    // As whom it runs is a finding of its own.
+    let settings = QemuSettings::default();
+    match Host::find(Arch::X86_64, None, &session.home.cache(), &settings).await {
         Ok(host) => {
             let verdict = host.verdict;
             let detail = format!(

@@ -198,7 +198,7 @@ static LOCAL: Shape = Shape {
         Field::new(
             "storedValues",
             Type::List(&Type::Object(&STORED_VALUE), 0, ANY),
-            "Values that documents name as `aws:ssm` and that come from this machine instead; secret, all of them.",
+            "Values that documents name as `aws:ssm` and that come from elsewhere: this machine, or Secrets Manager; secret, all of them.",
         ),
         Field::new(
             "sanitise",
@@ -246,8 +246,53 @@ static STORED_VALUE: Shape = Shape {
             Type::List(&SHORT_TEXT, 1, ANY),
             "The command that prints it, as a list of words; no shell.",
         ),
+        Field::new(
+            "keyring",
+            Type::Object(&KEYRING),
+            "The password in the kernel's keyring or in the desktop's (Secret Service) that holds it.",
+        ),
+        Field::new(
+            "secretsManager",
+            Type::Object(&SECRETS_MANAGER),
+            "The secret of AWS Secrets Manager that holds it.",
+        ),
     ],
-    rules: &[Rule::ExactlyOne(&["env", "file", "command"])],
+    rules: &[Rule::ExactlyOne(&[
+        "env",
+        "file",
+        "command",
+        "keyring",
+        "secretsManager",
+    ])],
+};
+
+static KEYRING: Shape = Shape {
+    name: "keyring",
+    what: "`keyring`",
+    fields: &[
+        Field::new("service", SHORT_TEXT, "What the password is for.").required(),
+        Field::new("account", SHORT_TEXT, "Whose password it is.").required(),
+    ],
+    rules: &[],
+};
+
+static SECRETS_MANAGER: Shape = Shape {
+    name: "secretsManager",
+    what: "`secretsManager`",
+    fields: &[
+        Field::new(
+            "secret",
+            SHORT_TEXT,
+            "The secret's name, or its ARN, which says the region too.",
+        )
+        .required(),
+        Field::new(
+            "key",
+            SHORT_TEXT,
+            "The key whose value is meant, of a secret that is a JSON object; the whole secret if nothing is said.",
+        ),
+    ],
+    rules: &[],
 };
 
 static SANITISE: Shape = Shape {
@@ -416,7 +461,7 @@ pub struct ImageRecipeLocal {
     pub test_copies: Option<bool>,
     /// How far the guest reaches; as far as this machine if nothing is said.
     pub network: Option<Network>,
-    /// Values that come from this machine instead of from AWS.
+    /// Values that come from elsewhere than Parameter Store.
     pub stored_values: Vec<LocalValue>,
     /// The clean-up before the image is made.
     pub sanitise: Sanitise,
@@ -424,7 +469,7 @@ pub struct ImageRecipeLocal {
     pub vulnerabilities: Option<Vulnerabilities>,
 }
 
-/// A value that comes from this machine; exactly one place is given.
+/// A value that comes from elsewhere than Parameter Store; exactly one place is given.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalValue {
@@ -436,6 +481,30 @@ pub struct LocalValue {
     pub file: Option<Utf8PathBuf>,
     /// A command, word by word.
     pub command: Option<Vec<String>>,
+    /// A password in a keyring.
+    pub keyring: Option<KeyringAccount>,
+    /// A secret of AWS.
+    pub secrets_manager: Option<SecretsManagerValue>,
+}
+
+/// A password in a keyring.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyringAccount {
+    /// What it is for.
+    pub service: String,
+    /// Whose it is.
+    pub account: String,
+}
+
+/// A secret of AWS Secrets Manager, or one value of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretsManagerValue {
+    /// Its name or its ARN.
+    pub secret: String,
+    /// The key of a JSON object.
+    pub key: Option<String>,
 }
 
 /// The clean-up before the image is made.

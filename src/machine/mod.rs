@@ -13,6 +13,7 @@ pub mod payload;
 pub mod qemu;
 pub mod qmp;
 pub mod ram;
+pub mod user;
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
@@ -31,6 +32,7 @@ pub use args::{Boot, Disk, DiskBus, FirmwareFiles, MachineSpec, Network, OnReboo
 pub use firmware::Firmware;
 pub use qemu::{Arch, Qemu};
 pub use qmp::Qmp;
+pub use user::{QemuSettings, RunAs};
 
 #[cfg(target_os = "linux")]
 use self::confine::Confinement;
@@ -141,6 +143,10 @@ impl Machine {
             // Its own group: Ctrl-C at the terminal is for us, we end the guest in order.
             .process_group(0)
             .kill_on_drop(!survive);
+        #[cfg(target_os = "linux")]
+        if let Some(user) = &qemu.run_as {
+            user.apply(&mut command);
+        }
         if !survive {
             die_with_parent(&mut command);
         }
@@ -407,9 +413,15 @@ impl Host {
     /// Finds the emulator and chooses the accelerator; `cache` is the folder that remembers the verdict.
     ///
     /// # Errors
-    /// See [`Qemu::find`] and [`accel::choose`].
-    pub async fn find(arch: Arch, wanted: Option<Accelerator>, cache: &Utf8Path) -> Result<Self> {
-        let qemu = Qemu::find(arch)?;
+    /// See [`Qemu::find`], [`RunAs::choose`] and [`accel::choose`].
+    pub async fn find(
+        arch: Arch,
+        wanted: Option<Accelerator>,
+        cache: &Utf8Path,
+        settings: &QemuSettings,
+    ) -> Result<Self> {
+        let mut qemu = Qemu::find(arch)?;
+        qemu.run_as = RunAs::choose(settings)?;
         let verdict = accel::choose(
             &qemu,
             wanted,

@@ -6,6 +6,7 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+use super::RunAs;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The architecture of a guest.
@@ -85,6 +86,8 @@ pub struct Qemu {
     pub version: QemuVersion,
     /// What it emulates.
     pub arch: Arch,
+    /// As whom guests run in it; as who runs this process if none is given.
+    pub run_as: Option<RunAs>,
 }
 
 impl Qemu {
@@ -118,6 +121,7 @@ impl Qemu {
             path,
             version,
             arch,
+            run_as: None,
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::bake::{self, BakePlan, Identity, OnError, Options};
 use crate::distribute;
 use crate::error::Result;
 use crate::events::Events;
-use crate::machine::{Accelerator, Host};
+use crate::machine::{Accelerator, Host, QemuSettings};
 use crate::packages::PackageCache;
 use crate::signing::Seal;
 use crate::store::{Home, PACKAGES, Settings};
@@ -58,6 +58,8 @@ pub struct LocalBaker {
     pub cache: Utf8PathBuf,
     /// What signs the images.
     pub signer: Option<Seal>,
+    /// How QEMU runs.
+    pub qemu: QemuSettings,
 }
 
 impl LocalBaker {
@@ -67,9 +69,11 @@ impl LocalBaker {
     /// [`FailureKind::Config`](crate::error::FailureKind::Config) if the home's settings can't be read, or the key that
     /// they name can't be used.
     pub fn of(home: &Home) -> Result<Self> {
+        let settings = Settings::read(home)?;
         Ok(Self {
             cache: home.cache(),
-            signer: Settings::read(home)?.signing.seal(home.path(), None)?,
+            signer: settings.signing.seal(home.path(), None)?,
+            qemu: settings.qemu,
         })
     }
 }
@@ -79,7 +83,8 @@ impl Baker for LocalBaker {
         let before = async {
             let provisions =
                 Provisions::gather(&order.plan.components, &order.plan.local_values).await?;
-            let host = Host::find(order.plan.machine.arch, order.accelerator, &self.cache).await?;
+            let arch = order.plan.machine.arch;
+            let host = Host::find(arch, order.accelerator, &self.cache, &self.qemu).await?;
             let packages = if order.plan.machine.network.has_packages() {
                 let folder = self.cache.join(PACKAGES);
                 Some(Arc::new(PackageCache::start(&folder).await?))

@@ -1,4 +1,4 @@
-//! `config.toml` of a home: quotas, and how long leftovers are kept.
+//! `config.toml` of a home: quotas, how long leftovers are kept, what signs, and as whom QEMU runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Home;
 use crate::documents::quota::{QUOTAS, default_of};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+use crate::machine::QemuSettings;
 use crate::signing::SigningSettings;
 
 /// The file's name.
@@ -24,6 +25,8 @@ pub struct Settings {
     gc: Collection,
     /// What signs finished images.
     pub signing: SigningSettings,
+    /// How QEMU runs.
+    pub qemu: QemuSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

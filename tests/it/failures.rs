@@ -65,6 +65,7 @@ fn guest_component_that_fails_in_build_can_be_kept_and_looked_at() {
         .says("very sorry")
         .says("last lines of the console")
         .says("the guest is kept; log in with:");
+    its_qemu_has_no_rights(&setup);
     // The guest outlives the build, and the printed line lets us in.
     let inside = setup.run(&["ssh", "--", "cat", "/etc/hostname"]).expect(0);
     assert_eq!(inside.stdout.trim(), "ovenbird-build");
@@ -111,6 +112,37 @@ fn guest_component_that_fails_in_build_can_be_kept_and_looked_at() {
         setup.run(&["image", "list"]).expect(0).stdout,
         "no images\n"
     );
+}
+
+/// What the kernel says of the QEMU that runs the guest of this home.
+fn its_qemu_has_no_rights(setup: &setup::Setup) {
+    let pids = qemu_processes(setup.home().as_str());
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pids[0])).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|rest| rest.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("{name} in {status}")).trim()
+    };
+    assert_eq!(field("NoNewPrivs"), "1");
+    // A filter of system calls.
+    assert_eq!(field("Seccomp"), "2");
+    let own = nix::unistd::geteuid();
+    if !own.is_root() {
+        assert_eq!(field("CapEff"), "0000000000000000");
+        return;
+    }
+    let user = ["ovenbird", "nobody"]
+        .into_iter()
+        .find_map(|name| nix::unistd::User::from_name(name).unwrap())
+        .unwrap();
+    assert_eq!(field("Uid"), vec![user.uid.to_string(); 4].join("\t"));
+    assert_eq!(field("Gid"), vec![user.gid.to_string(); 4].join("\t"));
+    assert_eq!(field("Groups"), "");
+    // CAP_DAC_OVERRIDE alone: the home is root's.
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
+        assert_eq!(field(set), "0000000000000002", "{set}");
+    }
 }
 
 #[test]

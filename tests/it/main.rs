@@ -24,6 +24,7 @@ mod setup;
 mod signing;
 mod store;
 mod store_crashes;
+mod stored_values;
 mod torture;
 mod trial;
 mod vulnerabilities;

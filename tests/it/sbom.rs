@@ -113,3 +113,55 @@ fn a_bill_of_this_machine_is_what_dpkg_says() {
         .collect();
     assert_eq!(names, wanted);
 }
+
+/// Programs of Go and Rust: skopeo as Debian has built it, and a program with the section of cargo-auditable.
+#[test]
+fn programs_are_in_both_bills() {
+    let setup = setup::empty();
+    let tree = setup.path().join("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::fs::write(tree.join("etc/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
+    let packages = r#"{"packages":[{"name":"itoa","version":"1.0.11","source":"crates.io"},{"name":"tiny","version":"0.3.1+local","source":"local","root":true}],"format":1}"#;
+    let mut section = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut section, packages.as_bytes()).unwrap();
+    std::fs::write(setup.path().join("section"), section.finish().unwrap()).unwrap();
+    let added = format!(".dep-v0={}/section", setup.path());
+    let tiny = tree.join("tiny");
+    tool(
+        "objcopy",
+        &["--add-section", &added, "/bin/true", tiny.as_str()],
+    );
+    let mut wanted = BTreeSet::from(["pkg:cargo/itoa@1.0.11", "pkg:cargo/tiny@0.3.1%2Blocal"]);
+    let skopeo = std::path::Path::new("/usr/bin/skopeo");
+    if skopeo.exists() {
+        std::fs::copy(skopeo, tree.join("skopeo")).unwrap();
+        wanted.insert("pkg:golang/stdlib");
+    }
+    let disk = setup.path().join("disk.raw");
+    let make = [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-d",
+        tree.as_str(),
+        disk.as_str(),
+        "128M",
+    ];
+    tool("mke2fs", &make);
+    let bill = |form: &str| {
+        let ran = setup.run(&["disk", "sbom", disk.as_str(), "--format", form]);
+        ran.expect(0).stdout
+    };
+    let (spdx, cyclonedx) = (bill("spdx"), bill("cyclonedx"));
+    let found = packages_of(&setup, &spdx, &cyclonedx);
+    let found: BTreeSet<&str> = found
+        .iter()
+        .map(|purl| match purl.split_once('@') {
+            Some((name @ "pkg:golang/stdlib", _)) => name,
+            _ => purl,
+        })
+        .collect();
+    assert_eq!(found, wanted);
+    assert!(cyclonedx.contains("/tiny"), "{cyclonedx}");
+}

@@ -351,3 +351,123 @@ fn a_distributed_folder_is_proven_where_it_is() {
         .expect(8)
         .says("is not proven");
 }
+
+/// The program as somebody else of this machine runs it: another user where root runs the tests, no home, no environment.
+struct Stranger {
+    program: Utf8PathBuf,
+}
+
+impl Stranger {
+    /// Who may reach the test's folder.
+    fn of(setup: &Setup) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(setup.path(), open).unwrap();
+        // The build's folder may be closed to others.
+        let program = setup.path().join("ovenbird");
+        std::fs::copy(setup::program(), &program).unwrap();
+        Self { program }
+    }
+
+    fn verify(&self, folder: &Utf8Path, public: &str, more: &[&str]) -> Ran {
+        use std::process::Command;
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.arg(&self.program);
+            command
+        } else {
+            Command::new(&self.program)
+        };
+        command
+            .args(["verify", folder.as_str(), "--key", public])
+            .args(more)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/nonexistent")
+            .current_dir("/");
+        Ran::of(command.output().unwrap())
+    }
+}
+
+#[test]
+fn another_user_proves_a_folder_with_nothing_but_a_key() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let (other, _) = key(&setup, "other");
+    let folder = image(&setup, "web/1.2.3/1", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let stranger = Stranger::of(&setup);
+    let ran = stranger.verify(&folder, &public, &["--json"]).expect(0);
+    let checked: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(checked["disks"], json!(["web.qcow2", "web.raw"]));
+    // The private key and the home are not the stranger's to read, and nothing was written anywhere.
+    assert_eq!(
+        setup::find(&folder, &|_| true).len(),
+        4,
+        "something was put into the folder"
+    );
+
+    let names: Vec<String> = folder
+        .read_dir_utf8()
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_owned())
+        .collect();
+    let broken = setup.path().join("broken/web/1.2.3/1");
+    let refused = |what: &str| {
+        let ran = stranger.verify(&broken, &public, &[]);
+        assert_eq!(ran.code, Some(8), "{what}: {}{}", ran.stdout, ran.stderr);
+        ran
+    };
+    for name in &names {
+        let whole = std::fs::read(folder.join(name)).unwrap();
+        for place in [0, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+            copy(&folder, &broken);
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0x10;
+            std::fs::write(broken.join(name), bytes).unwrap();
+            let ran = refused(&format!("byte {place} of {name}"));
+            if name != "provenance.dsse.json" {
+                ran.says(&format!("\"{name}\" was changed"));
+            }
+        }
+        copy(&folder, &broken);
+        std::fs::remove_file(broken.join(name)).unwrap();
+        let ran = refused(&format!("{name} missing"));
+        match name.as_str() {
+            "provenance.dsse.json" => ran.says("is not proven"),
+            _ => ran.says(&format!("\"{name}\" is missing")),
+        };
+    }
+
+    // A manifest that is as good as any, but for what it says.
+    copy(&folder, &broken);
+    let manifest = broken.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("debian-12", "debian-11")).unwrap();
+    refused("an edited manifest").says("\"manifest.json\" was changed");
+
+    // Signed again after it, by a key that nobody here trusts.
+    std::fs::remove_file(broken.join("provenance.dsse.json")).unwrap();
+    setup
+        .run(&["sign", broken.as_str(), "--key", &other])
+        .expect(0);
+    refused("another's signature").says("none of its signatures is by a trusted key");
+
+    // An older one where a newer one belongs.
+    copy(&folder, &broken);
+    stranger.verify(&broken, &public, &[]).expect(0);
+    let newer = setup.path().join("broken/web/1.2.3/2");
+    std::fs::rename(&broken, &newer).unwrap();
+    stranger
+        .verify(&newer, &public, &[])
+        .expect(8)
+        .says("it is web/1.2.3/1, but lies where web/1.2.3/2 belongs");
+    stranger
+        .verify(&newer, &public, &["--is", "web/1.2.3/2"])
+        .expect(8)
+        .says("it is web/1.2.3/1, not web/1.2.3/2");
+}

@@ -1,13 +1,16 @@
-//! Packages of languages, by the descriptions that their installers put beside the code.
+//! Packages of languages, by the descriptions that their installers put beside the code, and by what their linkers put
+//! into programs.
 
 use ovenbird_disk::fs::{self, FileSystem, NodeKind};
 use serde_json::Value;
 
+use super::programs::Programs;
 use super::{Found, LARGEST_FILE};
 use crate::{Ecosystem, Package};
 
 pub(super) fn read(root: &dyn FileSystem, found: &mut Found) -> ovenbird_disk::Result<()> {
     let mut descriptions = Vec::new();
+    let mut programs = Programs::default();
     let top = root.node(root.root())?;
     fs::walk(root, &top, &mut |path, node| {
         let path = String::from_utf8_lossy(path);
@@ -23,9 +26,12 @@ pub(super) fn read(root: &dyn FileSystem, found: &mut Found) -> ovenbird_disk::R
             && let Some(ecosystem) = described(&path)
         {
             descriptions.push((ecosystem, format!("/{path}")));
+        } else if Programs::may_be(node) {
+            programs.look(root, &format!("/{path}"), node, found);
         }
         Ok(true)
     })?;
+    programs.add_to(found);
     for (ecosystem, path) in descriptions {
         let Some(text) = found.file(root, &path, LARGEST_FILE) else {
             continue;

@@ -1,10 +1,14 @@
 //! Packages read from a filesystem: those of its distribution by the package manager's own database, those of languages by
-//! what their installers leave beside the files.
+//! what their installers leave beside the files and their linkers in programs.
 
 mod apk;
 mod dpkg;
+mod elf;
+mod go;
 mod languages;
+mod programs;
 mod rpm;
+mod rust;
 
 use std::collections::BTreeSet;
 

@@ -80,6 +80,10 @@ fn component(package: &Package, purl: String, reference: String) -> Value {
         .paths
         .iter()
         .map(|path| json!({"name": "ovenbird:path", "value": path}));
-    entry["properties"] = properties.collect();
+    let checksum = package
+        .checksum
+        .iter()
+        .map(|sum| json!({"name": "ovenbird:checksum", "value": sum}));
+    entry["properties"] = properties.chain(checksum).collect();
     entry
 }

@@ -80,6 +80,10 @@ pub fn spdx(inventory: &Inventory, subject: &Subject<'_>) -> Value {
             let version = source.version.as_deref().unwrap_or(&package.version);
             entry["sourceInfo"] = format!("built from {} {version}", source.name).into();
         }
+        // Made of the checksums of a module's files: none of the algorithms that SPDX has a field for.
+        if let Some(checksum) = &package.checksum {
+            entry["comment"] = format!("checksum {checksum}").into();
+        }
         packages.push(entry);
     }
     let mut document = json!({
