@@ -39,6 +39,7 @@ bench: setup-bench build ## Run the benchmarks, rivals side by side
 	OVENBIRD=$(OVENBIRD) benches/bake-vs-packer.sh
 	$(CARGO) run --release --quiet --example store-scale -- $(OVENBIRD)
 	benches/agent.sh
+	OVENBIRD=$(OVENBIRD) benches/hardening.sh
 	OVENBIRD=$(OVENBIRD) benches/ebs.sh
 	OVENBIRD=$(OVENBIRD) benches/ebs.sh 1 100
 	benches/disk.sh "$$($(OVENBIRD) base show debian-12 --json | jq -r '.folder + "/" + .disk')"

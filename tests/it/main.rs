@@ -14,6 +14,7 @@ mod distribute_s3;
 mod documents;
 mod ebs_server;
 mod failures;
+mod hardening;
 mod layers;
 mod moto;
 mod outside;
