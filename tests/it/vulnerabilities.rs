@@ -321,7 +321,13 @@ fn sarif_schema() -> Value {
         .unwrap();
     let manifest = Utf8Path::new(package["manifest_path"].as_str().unwrap());
     let text = std::fs::read_to_string(manifest.with_file_name("src/schema.json")).unwrap();
-    json(&text)
+    let mut schema = json(&text);
+    // Two of its patterns have a bracket too many, which not every implementation of regular expressions takes.
+    for part in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][part]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern");
+    }
+    schema
 }
 
 /// Serves one file to everybody who asks, until the test ends.
