@@ -11,7 +11,7 @@ use crate::vulnerabilities::{self, Check, Scan};
 /// Says before anything is booted what a missing database means.
 ///
 /// # Errors
-/// [`FailureKind::Config`] if the recipe's threshold needs one.
+/// [`FailureKind::Environment`] if the recipe's threshold needs one.
 pub(super) fn expect_database(check: Option<&Check>, recorder: &Recorder) -> Result<()> {
     if let Some(check) = check
         && check.open()?.is_none()

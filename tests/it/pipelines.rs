@@ -918,6 +918,27 @@ resourceSelection:
 }
 
 #[test]
+fn scanning_of_a_pipeline_looks_up_vulnerabilities_without_a_threshold() {
+    let setup = home_with_base();
+    write_documents(&setup);
+    let home = Home::at(setup.home()).unwrap();
+    let store = Arc::new(Store::open(&home).unwrap());
+    let scanning = |enabled: bool| {
+        let text =
+            format!("{PIPELINE}imageScanningConfiguration: {{imageScanningEnabled: {enabled}}}\n");
+        setup.file("docs/pipeline.yml", &text);
+        apply(&setup, "docs");
+        let pipeline = resolve::find(&store, "nightly").unwrap();
+        let resolved = resolve::resolve(&store, &home, &pipeline).unwrap();
+        resolved.plan.vulnerabilities
+    };
+    assert_eq!(scanning(false), None);
+    let check = scanning(true).unwrap();
+    assert_eq!((check.policy.fail_on, check.state), (None, None));
+    assert_eq!(check.database, home.vulnerabilities());
+}
+
+#[test]
 fn guest_a_pipeline_builds_an_image() {
     let setup = setup::with_base();
     write_documents(&setup);

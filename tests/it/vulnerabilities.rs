@@ -187,7 +187,12 @@ fn a_disk_is_looked_up_without_a_network() {
 
     let table = check(&[]).expect(0).stdout;
     let lines: Vec<&str> = table.lines().take(4).collect();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    SEVERITY       ID             PACKAGE      INSTALLED         CORRECTED IN      SUMMARY
+    critical       CVE-2026-2001  @scope/left  1.1.3             1.2.0             Prototypes
+    high           CVE-2026-1001  openssl      3.0.11-1~deb12u2  3.0.15-1~deb12u1  A flaw in the handshake
+    informational  CVE-2026-1003  zlib         1:1.2.13.dfsg-1   -                 An overflow in minizip
+    ");
 
     let found = json(&check(&["--format", "json"]).expect(0).stdout);
     assert_eq!(
@@ -217,7 +222,12 @@ fn thresholds_and_exceptions_decide() {
     let check =
         |more: &[&str]| setup.run(&[&["disk", "vulnerabilities", disk.as_str()], more].concat());
     let failed = check(&["--fail-on", "high"]).expect(9);
-    insta::assert_snapshot!(failed.stderr, @"");
+    insta::assert_snapshot!(failed.stderr, @r"
+    error: 2 known vulnerabilities of severity high or above: 1 critical, 1 high
+      critical CVE-2026-2001 in @scope/left 1.1.3, corrected in 1.2.0
+      high CVE-2026-1001 in openssl 3.0.11-1~deb12u2, corrected in 3.0.15-1~deb12u1
+    hint: update what is installed, or bear it for a while by an exception with its reason and its last day
+    ");
     // The findings are printed all the same.
     assert!(failed.stdout.contains("CVE-2026-2001"), "{}", failed.stdout);
     let exceptions = |expires: &str| {
@@ -311,7 +321,13 @@ fn sarif_schema() -> Value {
         .unwrap();
     let manifest = Utf8Path::new(package["manifest_path"].as_str().unwrap());
     let text = std::fs::read_to_string(manifest.with_file_name("src/schema.json")).unwrap();
-    json(&text)
+    let mut schema = json(&text);
+    // Two of its patterns have a bracket too many, which not every implementation of regular expressions takes.
+    for part in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][part]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern");
+    }
+    schema
 }
 
 /// Serves one file to everybody who asks, until the test ends.

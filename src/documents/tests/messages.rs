@@ -97,7 +97,7 @@ fn misspelt_keys() {
       |
     5 | local: {outputz: [raw]}
       |         ^^^^^^^
-      = expected: `firmware`, `architecture`, `cpus`, `memory`, `outputs`, `destination`, `tests`, `testFirmware`, `testNvme`, `testCopies`, `network`, `storedValues` or `sanitise`
+      = expected: `firmware`, `architecture`, `cpus`, `memory`, `outputs`, `destination`, `tests`, `testFirmware`, `testNvme`, `testCopies`, `network`, `storedValues`, `sanitise` or `vulnerabilities`
       = hint: did you mean `outputs`?
 
     1 error

@@ -1,6 +1,8 @@
 //! Making a database: all in a temporary file, which gets its name when everything is in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -41,6 +43,8 @@ impl Builder {
         std::fs::create_dir_all(folder).map_err(io)?;
         let file = tempfile::Builder::new()
             .prefix(".vulnerabilities-")
+            // As the umask says: everybody may know what is public.
+            .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .map_err(io)?;
         let begin = || -> Result<Connection, rusqlite::Error> {
