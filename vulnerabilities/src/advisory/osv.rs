@@ -29,7 +29,7 @@ const LONGEST_NAME: usize = 500;
 const LONGEST_ADDRESS: usize = 1_000;
 
 /// Beginnings of names of advisories that name under `related` what they correct.
-const ADVISORIES: [&str; 14] = [
+const ADVISORIES: [&str; 15] = [
     "ALSA-",
     "ALBA-",
     "ALEA-",
@@ -43,6 +43,7 @@ const ADVISORIES: [&str; 14] = [
     "RLSA-",
     "RXSA-",
     "SUSE-",
+    "USN-",
     "openSUSE-",
 ];
 
