@@ -442,7 +442,7 @@ semanticVersion: 1.0.0
 parentImage: debian-12
 components:
 - componentArn: openscap-assess-linux/x.x.x
-  parameters: [{name: When, value: [both]}, {name: Profile, value: [anssi_np_nt28_high]}, {name: MinimumScore, value: ['60']}]
+  parameters: [{name: When, value: [both]}, {name: Profile, value: [anssi_np_nt28_high]}, {name: MinimumScore, value: ['25']}]
 - componentArn: cis-level-1-linux/x.x.x
 - componentArn: stig-build-linux/x.x.x
   parameters: [{name: SetDoDConsentBanner, value: ['Yes']}]
