@@ -5,7 +5,7 @@ CARGO ?= cargo
 OVENBIRD = target/release/ovenbird
 TEST_HOME = target/ovenbird-test/home
 
-.PHONY: help setup setup-bench build demo test test-base bench torture lint install
+.PHONY: help setup setup-bench build demo build-tests test test-base bench torture lint install
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -24,8 +24,12 @@ demo: setup build ## Bake, test and deliver a machine image, from nothing
 	$(OVENBIRD) build recipes/demo.yml
 
 # Tests that boot a guest share one base image. It is built once and stays, as long as target/ does.
-test-base: ## Build the base image that the tests share
-	$(CARGO) run --quiet --package ovenbird -- --home $(TEST_HOME) base build debian-12 --if-missing
+test-base: build-tests ## Build the base image that the tests share
+	target/debug/ovenbird --home $(TEST_HOME) base build debian-12 --if-missing
+
+# By the runner itself: `cargo run` would build many crates a second time, with the features that only tests switch on left out.
+build-tests: setup
+	$(CARGO) nextest run --workspace --no-run
 
 test: setup test-base ## Run all tests, those that boot guests too
 	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --workspace
