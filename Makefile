@@ -34,9 +34,9 @@ build-tests: setup
 test: setup test-base ## Run all tests, those that boot guests too
 	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --workspace
 
-# What takes too long for every run: bakes that are killed at random moments, many bakes at once.
+# What takes too long for every run: bakes that are killed at random moments, many bakes at once, an image that is hardened.
 torture: setup test-base ## Run the long trials
-	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --run-ignored only --no-capture -E 'test(torture)'
+	OVENBIRD_TEST_HOME=$(CURDIR)/$(TEST_HOME) $(CARGO) nextest run --run-ignored only --no-capture -E 'test(torture) or test(hardening)'
 
 bench: setup-bench build ## Run the benchmarks, rivals side by side
 	$(OVENBIRD) base build debian-12 --if-missing

@@ -454,6 +454,7 @@ local: {memory: 1024, outputs: [qcow2]}
 
 /// A small profile of OpenSCAP, and nothing installed by the rules: `benches/hardening.sh` does it in full.
 #[test]
+#[ignore = "takes a quarter of an hour: `make torture`"]
 fn guest_a_hardened_image_scores_better_boots_and_lets_its_user_in() {
     let setup = setup::with_base();
     let recipe = setup.file("hardened.yml", HARDENED);
