@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use ovenbird_disk::{DiskReader, Extents};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -21,9 +22,9 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 pub const BLOCK: u64 = 512 * 1024;
 /// Volumes have whole GiB.
 const GIB: u64 = 1 << 30;
-/// 1000 puts a second are allowed, and a put takes about 100 ms.
-const MOST_AT_A_TIME: usize = 64;
-const FIRST_AT_A_TIME: usize = 16;
+/// 1000 puts a second are allowed, and a put takes about 100 ms: AWS's own example has as many connections.
+const MOST_AT_A_TIME: usize = 100;
+const FIRST_AT_A_TIME: usize = 32;
 /// Minutes without a block after which the service drops a snapshot: time to put a laptop to sleep and go on.
 const TIMEOUT_MINUTES: u32 = 1440;
 /// How often a block is sent that arrived as something else.
@@ -284,19 +285,27 @@ impl Ebs {
         let mut running: JoinSet<Result<Option<Put>>> = JoinSet::new();
         let mut at_a_time = FIRST_AT_A_TIME;
         let mut since_change = 0;
+        let mut is_first_rise = true;
+        // Reading is work for processors: more threads than there are would only take turns.
+        let readers = Arc::new(Semaphore::new(
+            std::thread::available_parallelism().map_or(2, usize::from),
+        ));
         loop {
             while running.len() < at_a_time
                 && let Some(index) = missing.next()
             {
                 let (ebs, disk, snapshot) = (self.clone(), Arc::clone(&disk), snapshot.to_owned());
                 let below = base.get(&index).copied();
+                let readers = Arc::clone(&readers);
                 running.spawn(async move {
+                    let turn = readers.acquire().await;
                     let read = tokio::task::spawn_blocking(move || changed(&*disk, index, below))
                         .await
                         .or_failure(FailureKind::Internal, || "a read was cut off".into())?
                         .or_failure(FailureKind::Output, || {
                             format!("cannot read block {index} of the disk")
                         })?;
+                    drop(turn);
                     match read {
                         None => Ok(None),
                         Some((body, digest)) => {
@@ -320,13 +329,16 @@ impl Ebs {
             };
             put(done.index, &done.digest)?;
             blocks.insert(done.index, done.digest);
-            // Half as many when the service groans, one more after each round without.
+            // Half as many when the service groans. After a round without, twice as many as long as it never did, else one more.
             since_change += 1;
-            if done.throttled && since_change >= at_a_time {
-                at_a_time = (at_a_time / 2).max(1);
-                since_change = 0;
-            } else if !done.throttled && since_change >= at_a_time && at_a_time < MOST_AT_A_TIME {
-                at_a_time += 1;
+            is_first_rise &= !done.throttled;
+            if since_change >= at_a_time {
+                at_a_time = match (done.throttled, is_first_rise) {
+                    (true, _) => (at_a_time / 2).max(1),
+                    (false, true) => at_a_time * 2,
+                    (false, false) => at_a_time + 1,
+                }
+                .min(MOST_AT_A_TIME);
                 since_change = 0;
             }
         }
