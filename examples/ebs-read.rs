@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ovenbird::aws::ebs::{BLOCK, read_block, stored_blocks};
+use ovenbird::aws::ebs::{BLOCK, BlockReader, stored_blocks};
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args().nth(1) else {
@@ -16,21 +16,21 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let disk = match ovenbird_disk::open(path.as_ref()) {
-        Ok(disk) => disk,
+        Ok(disk) => BlockReader::new(disk.into()),
         Err(error) => {
             eprintln!("cannot open {path}: {error}");
             return ExitCode::FAILURE;
         }
     };
     let began = Instant::now();
-    let blocks = stored_blocks(&*disk).expect("the disk's map");
+    let blocks = stored_blocks(disk.disk()).expect("the disk's map");
     let (next, sent) = (AtomicUsize::new(0), AtomicU64::new(0));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(index) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if read_block(&*disk, *index).expect("a block").is_some() {
+                    if disk.read(*index).expect("a block").is_some() {
                         sent.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -1,4 +1,5 @@
-//! A server for `benches/ebs.sh`: the EBS direct APIs with the service's rules; blocks are checked and counted, not kept.
+//! A server for `benches/ebs.sh`: the EBS direct APIs with the service's rules; blocks are counted, not kept, and every
+//! eighth's checksum is computed: it is the clients that are to be measured.
 //!
 //! Prints its address. For each line on standard input it prints how many blocks it got since the last, and ends with it.
 

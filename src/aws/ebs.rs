@@ -1,5 +1,7 @@
 //! The EBS direct APIs: a snapshot written block by block, without bucket, role or import task.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +11,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::Method;
-use ovenbird_disk::{DiskReader, Extents};
+use ovenbird_disk::DiskReader;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::percent_encoded;
 use super::signed::{Call, RequestError, SignedClient};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
-/// Every block has this length.
-pub const BLOCK: u64 = 512 * 1024;
-/// Volumes have whole GiB.
-const GIB: u64 = 1 << 30;
+pub use blocks::{
+    BLOCK, BlockDigest, BlockMap, BlockReader, linear_checksum, stored_blocks, volume_gib,
+};
+
 /// 1000 puts a second are allowed, and a put takes about 100 ms: AWS's own example has as many connections.
 const MOST_AT_A_TIME: usize = 100;
 const FIRST_AT_A_TIME: usize = 32;
@@ -33,11 +36,6 @@ const CORRUPTED: u32 = 4;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// So long after its start a snapshot may be unknown to a part of the service.
 pub const UNKNOWN: Duration = Duration::from_secs(120);
-
-/// SHA-256 of a block.
-pub type BlockDigest = [u8; 32];
-/// What was put, by index.
-pub type BlockMap = BTreeMap<u64, BlockDigest>;
 
 /// A client in one region.
 #[derive(Debug, Clone)]
@@ -100,87 +98,11 @@ impl StartSnapshot {
     }
 }
 
-/// GiB of the volume that a disk needs.
-pub fn volume_gib(disk: &dyn DiskReader) -> u64 {
-    disk.virtual_size().div_ceil(GIB).max(1)
-}
-
-/// The checksum over all blocks: SHA-256 of their digests in the order of their indexes.
-pub fn linear_checksum(blocks: &BlockMap) -> String {
-    let mut hash = Sha256::new();
-    for digest in blocks.values() {
-        hash.update(digest);
-    }
-    BASE64.encode(hash.finalize())
-}
-
-/// Indexes of blocks that may hold something else than zeros.
-///
-/// # Errors
-/// If the disk can't be read.
-pub fn stored_blocks(disk: &dyn DiskReader) -> ovenbird_disk::Result<Vec<u64>> {
-    let mut blocks: Vec<u64> = Vec::new();
-    for extent in Extents::new(disk) {
-        let extent = extent?;
-        if extent.kind.is_empty() {
-            continue;
-        }
-        let first = extent.offset / BLOCK;
-        let first = blocks.last().map_or(first, |last| first.max(last + 1));
-        blocks.extend(first..extent.end().div_ceil(BLOCK));
-    }
-    Ok(blocks)
-}
-
-/// A block of a disk, filled up with zeros; `None` if there is nothing but zeros.
-///
-/// # Errors
-/// If the disk can't be read.
-pub fn read_block(
-    disk: &dyn DiskReader,
-    index: u64,
-) -> ovenbird_disk::Result<Option<(Bytes, BlockDigest)>> {
-    let offset = index * BLOCK;
-    let there = disk.virtual_size().saturating_sub(offset).min(BLOCK);
-    let mut block = vec![0; ovenbird_disk::bytes::index(BLOCK)];
-    disk.read_at(&mut block[..ovenbird_disk::bytes::index(there)], offset)?;
-    if block.iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    let digest = Sha256::digest(&block).into();
-    Ok(Some((block.into(), digest)))
-}
-
 /// A block that arrived.
 struct Put {
     index: u64,
     digest: BlockDigest,
     throttled: bool,
-}
-
-/// A block that differs from the one of the parent (`below`; zeros if there is none), with its digest.
-fn changed(
-    disk: &dyn DiskReader,
-    index: u64,
-    below: Option<BlockDigest>,
-) -> ovenbird_disk::Result<Option<(Bytes, BlockDigest)>> {
-    let length = ovenbird_disk::bytes::index(BLOCK);
-    let inside = index < disk.virtual_size().div_ceil(BLOCK);
-    let read = if inside {
-        read_block(disk, index)?
-    } else {
-        None
-    };
-    Ok(match (read, below) {
-        (Some((_, digest)), Some(below)) if digest == below => None,
-        (Some(block), _) => Some(block),
-        (None, None) => None,
-        (None, Some(below)) => {
-            let zeros = Bytes::from(vec![0; length]);
-            let digest: BlockDigest = Sha256::digest(&zeros).into();
-            (digest != below).then_some((zeros, digest))
-        }
-    })
 }
 
 impl Ebs {
@@ -287,6 +209,7 @@ impl Ebs {
         let mut since_change = 0;
         let mut is_first_rise = true;
         // Reading is work for processors: more threads than there are would only take turns.
+        let disk = BlockReader::new(disk);
         let readers = Arc::new(Semaphore::new(
             std::thread::available_parallelism().map_or(2, usize::from),
         ));
@@ -294,18 +217,22 @@ impl Ebs {
             while running.len() < at_a_time
                 && let Some(index) = missing.next()
             {
-                let (ebs, disk, snapshot) = (self.clone(), Arc::clone(&disk), snapshot.to_owned());
+                let (ebs, disk, snapshot) = (self.clone(), disk.clone(), snapshot.to_owned());
                 let below = base.get(&index).copied();
                 let readers = Arc::clone(&readers);
                 running.spawn(async move {
-                    let turn = readers.acquire().await;
-                    let read = tokio::task::spawn_blocking(move || changed(&*disk, index, below))
-                        .await
-                        .or_failure(FailureKind::Internal, || "a read was cut off".into())?
-                        .or_failure(FailureKind::Output, || {
-                            format!("cannot read block {index} of the disk")
-                        })?;
-                    drop(turn);
+                    let turn = readers.acquire_owned().await;
+                    let read = tokio::task::spawn_blocking(move || {
+                        let read = disk.changed(index, below);
+                        // The next reader need not wait for this task to go on.
+                        drop(turn);
+                        read
+                    })
+                    .await
+                    .or_failure(FailureKind::Internal, || "a read was cut off".into())?
+                    .or_failure(FailureKind::Output, || {
+                        format!("cannot read block {index} of the disk")
+                    })?;
                     match read {
                         None => Ok(None),
                         Some((body, digest)) => {
@@ -423,7 +350,7 @@ impl Ebs {
             let mut path = format!("/snapshots/{snapshot}/blocks?maxResults=10000");
             if let Some(page) = &page {
                 path.push_str("&pageToken=");
-                path.push_str(&encode(page));
+                path.push_str(&percent_encoded(page).to_string());
             }
             let answer = self
                 .json(Method::GET, path, String::new())
@@ -456,7 +383,7 @@ impl Ebs {
         let call = Call {
             path: format!(
                 "/snapshots/{snapshot}/blocks/{index}?blockToken={}",
-                encode(token)
+                percent_encoded(token)
             ),
             ..Call::default()
         };
@@ -481,59 +408,4 @@ impl Ebs {
 /// A number; some stand-ins for the service write it as text.
 fn index_of(value: &serde_json::Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
-}
-
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_over_raw_digests_by_index() {
-        // printf of 32 bytes 1 and 32 bytes 2 into sha256sum, in base64.
-        let blocks = BlockMap::from([(7, [2; 32]), (3, [1; 32])]);
-        let mut joined = vec![1_u8; 32];
-        joined.extend([2; 32]);
-        assert_eq!(
-            linear_checksum(&blocks),
-            BASE64.encode(Sha256::digest(&joined))
-        );
-        // Of nothing: SHA-256 of the empty text.
-        assert_eq!(
-            linear_checksum(&BlockMap::new()),
-            "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-        );
-    }
-
-    #[test]
-    fn only_blocks_with_content_are_sent() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk.raw");
-        let file = std::fs::File::create(&path).unwrap();
-        // The last block is a short one.
-        file.set_len(4 * BLOCK + 512).unwrap();
-        use std::os::unix::fs::FileExt as _;
-        file.write_all_at(b"x", BLOCK).unwrap();
-        file.write_all_at(&[0; 4096], 2 * BLOCK).unwrap();
-        file.write_all_at(b"y", 4 * BLOCK + 511).unwrap();
-        let disk = ovenbird_disk::open(&path).unwrap();
-        let sent: Vec<u64> = stored_blocks(&*disk)
-            .unwrap()
-            .into_iter()
-            .filter(|index| read_block(&*disk, *index).unwrap().is_some())
-            .collect();
-        assert_eq!(sent, [1, 4]);
-        let (block, _) = read_block(&*disk, 4).unwrap().unwrap();
-        assert_eq!((block.len(), block[511], block[512]), (524_288, b'y', 0));
-        assert_eq!(volume_gib(&*disk), 1);
-    }
 }

@@ -3,6 +3,7 @@
 use aws_config::SdkConfig;
 use http::Method;
 
+use super::percent_encoded;
 use super::signed::{Call, RequestError, SignedClient};
 use crate::error::Result;
 
@@ -66,19 +67,10 @@ impl Query {
 
 /// `&name=value` for each, with everything but unreserved characters encoded.
 fn form_urlencoded(parameters: &Parameters) -> String {
-    use std::fmt::Write as _;
-    let mut form = String::new();
-    for (name, value) in parameters {
-        let _ = write!(form, "&{name}=");
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                form.push(char::from(byte));
-            } else {
-                let _ = write!(form, "%{byte:02X}");
-            }
-        }
-    }
-    form
+    parameters
+        .iter()
+        .map(|(name, value)| format!("&{name}={}", percent_encoded(value)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::signed::{Answer, Call, RequestError, SignedClient, given_endpoint, refusal};
-use super::xml;
+use super::{percent_encoded, xml};
 use crate::error::Result;
 
 /// A part has megabytes: on a slow link it takes minutes.
@@ -329,7 +329,7 @@ impl Bucket {
         number: u32,
         body: Bytes,
     ) -> Result<Uploaded, RequestError> {
-        let query = format!("?partNumber={number}&uploadId={}", encoded(upload));
+        let query = format!("?partNumber={number}&uploadId={}", percent_encoded(upload));
         let checksum = self.checksums.of(&body);
         let headers = checksum.clone().into_iter().collect();
         let answer = self
@@ -361,7 +361,7 @@ impl Bucket {
         let mut parts = Vec::new();
         let mut after = String::new();
         loop {
-            let query = format!("?uploadId={}{after}", encoded(upload));
+            let query = format!("?uploadId={}{after}", percent_encoded(upload));
             let path = self.path(key, &query);
             let answer = match self.call(Method::GET, path, Vec::new(), Bytes::new()).await {
                 Ok(answer) => answer,
@@ -420,7 +420,7 @@ impl Bucket {
         }
         body.push_str("</CompleteMultipartUpload>");
         let headers = vec![("content-type", "application/xml".to_owned())];
-        let path = self.path(key, &format!("?uploadId={}", encoded(upload)));
+        let path = self.path(key, &format!("?uploadId={}", percent_encoded(upload)));
         let answer = self.call(Method::POST, path, headers, body.into()).await?;
         let told = String::from_utf8_lossy(&answer.body).into_owned();
         // What the server made of the parts must be what we made of them.
@@ -453,7 +453,7 @@ impl Bucket {
     /// # Errors
     /// What the server says.
     pub async fn abort(&self, key: &str, upload: &str) -> Result<(), RequestError> {
-        let path = self.path(key, &format!("?uploadId={}", encoded(upload)));
+        let path = self.path(key, &format!("?uploadId={}", percent_encoded(upload)));
         match self
             .call(Method::DELETE, path, Vec::new(), Bytes::new())
             .await
@@ -491,18 +491,6 @@ fn is_address(server: &str) -> bool {
         .map_or(host, |(name, _)| name);
     let name = name.trim_matches(['[', ']']);
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

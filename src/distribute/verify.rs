@@ -2,11 +2,15 @@
 
 use aws_config::SdkConfig;
 use camino::Utf8Path;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use super::{Journal, Source};
-use crate::aws::ebs::{self, BLOCK, Ebs};
+use crate::aws::ebs::{self, BlockReader, Ebs};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
+
+/// Blocks that are read back at a time: each takes tens of milliseconds, most of it on the way.
+const GETS: usize = 32;
 
 /// What a comparison of a snapshot with the disk saw.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +40,7 @@ pub async fn verify(
             .with_hint("`ovenbird distribute` makes one in the first region of its configuration")
     })?;
     let ebs = Ebs::new(aws, region)?;
-    let disk = source.disk()?;
+    let disk = BlockReader::new(source.disk()?);
     let there = ebs.list(&snapshot).await?;
     let differs = |index: u64| {
         Failure::new(
@@ -48,35 +52,34 @@ pub async fn verify(
         )
     };
     let unreadable = || "cannot read the disk".to_owned();
-    let stored = ebs::stored_blocks(&*disk).or_failure(FailureKind::Output, unreadable)?;
+    let stored = ebs::stored_blocks(disk.disk()).or_failure(FailureKind::Output, unreadable)?;
     // Blocks of the disk that the snapshot lacks must be zeros.
     for index in stored
         .into_iter()
         .filter(|index| !there.contains_key(index))
     {
-        if ebs::read_block(&*disk, index)
-            .or_failure(FailureKind::Output, unreadable)?
-            .is_some()
-        {
+        let ours = disk.read(index);
+        if ours.or_failure(FailureKind::Output, unreadable)?.is_some() {
             return Err(differs(index));
         }
     }
-    let end = disk.virtual_size().div_ceil(BLOCK);
-    for (index, token) in &there {
+    let compare = async |(index, token): (&u64, &String)| -> Result<()> {
         let (body, digest) = ebs.get(&snapshot, *index, token).await?;
-        let ours = if *index < end {
-            ebs::read_block(&*disk, *index).or_failure(FailureKind::Output, unreadable)?
-        } else {
-            None
-        };
-        let same = match ours {
+        let ours = disk.read(*index);
+        let same = match ours.or_failure(FailureKind::Output, unreadable)? {
             Some((_, ours)) => ours == digest,
             None => body.iter().all(|byte| *byte == 0),
         };
-        if !same {
-            return Err(differs(*index));
+        match same {
+            true => Ok(()),
+            false => Err(differs(*index)),
         }
-    }
+    };
+    stream::iter(&there)
+        .map(compare)
+        .buffer_unordered(GETS)
+        .try_collect::<()>()
+        .await?;
     Ok(Verified {
         region: region.to_owned(),
         snapshot,
