@@ -241,8 +241,13 @@ fn configuration(wanted: &str, session: &Session) -> Result<Document> {
     if Utf8Path::new(wanted).is_file() {
         let (documents, problems) = load(Utf8Path::new(wanted), &BTreeMap::new());
         if problems.has_errors() {
-            return Err(Failure::config(format!("{wanted} has errors"))
-                .with_hint(format!("`ovenbird validate {wanted}` shows them")));
+            return Err(
+                Failure::config(format!("{wanted} has {}", problems.counts()))
+                    .with_details(problems.render()),
+            );
+        }
+        if !problems.is_empty() {
+            session.printer.warn(problems.render());
         }
         return documents
             .into_iter()

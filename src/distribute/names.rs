@@ -2,6 +2,7 @@
 
 use super::Source;
 use crate::documents::arn::normalise_name;
+use crate::documents::distribution::{AMI_NAME_RULE, fits_ami_name};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The service's own name where none is given.
@@ -49,13 +50,14 @@ pub(super) fn rendered(template: &str, source: &Source) -> Result<String> {
 
 /// EC2's rule for names of AMIs, checked before anything is sent.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || " ()[]./-'@_".contains(c);
-    if (3..=128).contains(&name.chars().count()) && name.chars().all(fits) {
-        return Ok(());
-    }
+    let length = name.chars().count();
+    let reason = match name.chars().find(|c| !fits_ami_name(*c)) {
+        Some(wrong) => format!("`{wrong}` is not allowed in it"),
+        None if !(3..=128).contains(&length) => format!("it has {length} characters"),
+        None => return Ok(()),
+    };
     Err(
-        Failure::config(format!("`{name}` can't be the name of an AMI")).with_hint(
-            "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _",
-        ),
+        Failure::config(format!("`{name}` can't be the name of an AMI: {reason}"))
+            .with_hint(AMI_NAME_RULE),
     )
 }

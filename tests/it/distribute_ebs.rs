@@ -416,3 +416,36 @@ fn refusals_say_what_to_do() {
     insta::assert_snapshot!("expired_token", refused("PutSnapshotBlock", Fault::Expired));
     insta::assert_snapshot!("refused_register", refused("RegisterImage", Fault::Denied));
 }
+
+#[test]
+fn a_name_that_no_ami_can_have_is_refused_before_anything_is_asked() {
+    let setup = setup::empty();
+    image(&setup.path().join("image"), 1, &usual());
+    let server = EbsServer::start(|_, _| None);
+    let told = |name: &str| {
+        let text = format!(
+            "kind: DistributionConfiguration\nname: here\ndistributions:\n- region: {REGION}\n  \
+             amiDistributionConfiguration: {{name: '{name}'}}\n"
+        );
+        std::fs::write(setup.path().join("to.yaml"), text).unwrap();
+        let output = run(&setup, &server, "image");
+        assert_eq!(output.status.code(), Some(3));
+        assert!(server.state.lock().unwrap().counts.is_empty());
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        ["message", "details", "hint"]
+            .map(|field| told[field].as_str().unwrap_or_default())
+            .join("\n")
+    };
+    insta::assert_snapshot!("wrong_name", told("web:{{ imagebuilder:buildDate }}"));
+    insta::assert_snapshot!(
+        "long_name",
+        told(&format!(
+            "{} {{{{ imagebuilder:buildDate }}}}",
+            "w".repeat(104)
+        ))
+    );
+    insta::assert_snapshot!(
+        "unknown_variable",
+        told("web {{ imagebuilder:buildDate }} {{ imagebuilder:branch }}")
+    );
+}

@@ -109,19 +109,6 @@ fn an_image_for_uefi_alone_has_a_tpm_and_its_variables() {
 }
 
 #[test]
-fn a_wrong_name_is_refused_before_anything_is_sent() {
-    let failure = plan(
-        "distributions:\n- region: eu-west-1\n  amiDistributionConfiguration:\n    \
-         name: 'web:{{ imagebuilder:buildDate }}'\n",
-    )
-    .unwrap_err();
-    assert!(
-        failure.to_string().contains("can't be the name of an AMI"),
-        "{failure}"
-    );
-}
-
-#[test]
 fn what_cannot_be_done_is_not_passed_over() {
     for (text, what) in [
         (

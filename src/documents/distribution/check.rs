@@ -1,5 +1,7 @@
 //! What the tables of a distribution configuration cannot say.
 
+use ovenbird_component::source::Span;
+
 use super::{AmiRoad, Destination, DistributionConfiguration, FolderLayout};
 use crate::documents::shape::Reader;
 
@@ -59,19 +61,8 @@ pub fn check(reader: &Reader<'_>, configuration: &DistributionConfiguration) {
             continue;
         };
         copies += 1 + ami.target_account_ids.len();
-        if let Some(name) = &ami.name
-            && !name.contains("imagebuilder:buildDate")
-        {
-            reader.report(
-                reader
-                    .error(
-                        "missing-variable",
-                        at("amiDistributionConfiguration/name"),
-                        "the AMI's name has no `{{ imagebuilder:buildDate }}`",
-                    )
-                    .expected("the variable, such as web-{{ imagebuilder:buildDate }}")
-                    .hint("an AMI's name is unique in its region: the next build could not be registered"),
-            );
+        if let Some(name) = &ami.name {
+            check_ami_name(reader, name, at("amiDistributionConfiguration/name"));
         }
     }
     if copies > MOST_COPIES {
@@ -98,6 +89,46 @@ pub fn check(reader: &Reader<'_>, configuration: &DistributionConfiguration) {
                     "`amis` has no `bucket`, which this road needs",
                 )
                 .expected("`bucket: NAME` beside it, in the first region of the configuration"),
+        );
+    }
+}
+
+/// Characters that the name of an AMI may have, by the reference of `RegisterImage`.
+pub fn fits_ami_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || " ()[]./-'@_".contains(character)
+}
+
+/// What everybody is told who gave a name that does not fit.
+pub const AMI_NAME_RULE: &str =
+    "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _";
+
+fn check_ami_name(reader: &Reader<'_>, name: &str, place: Span) {
+    if !name.contains("imagebuilder:buildDate") {
+        reader.report(
+            reader
+                .error(
+                    "missing-variable",
+                    place,
+                    "the AMI's name has no `{{ imagebuilder:buildDate }}`",
+                )
+                .expected("the variable, such as web-{{ imagebuilder:buildDate }}")
+                .hint(
+                    "an AMI's name is unique in its region: the next build could not be registered",
+                ),
+        );
+    }
+    let outside = name
+        .split("{{")
+        .map(|part| part.split_once("}}").map_or(part, |(_, behind)| behind));
+    if let Some(wrong) = outside.flat_map(str::chars).find(|c| !fits_ami_name(*c)) {
+        reader.report(
+            reader
+                .error(
+                    "bad-name",
+                    place,
+                    format!("the AMI's name has `{wrong}`, which EC2 does not allow"),
+                )
+                .expected(AMI_NAME_RULE),
         );
     }
 }

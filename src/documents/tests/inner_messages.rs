@@ -103,6 +103,16 @@ fn what_fields_mean_together() {
 
     1 error
     "#);
+    insta::assert_snapshot!(problems("kind: DistributionConfiguration\nname: all\ndistributions: [{region: a, amiDistributionConfiguration: {name: 'web:{{ imagebuilder:buildDate }}'}}]\n"), @r#"
+    error[bad-name]: the AMI's name has `:`, which EC2 does not allow
+     --> d.yml:3:66
+      |
+    3 | distributions: [{region: a, amiDistributionConfiguration: {name: 'web:{{ imagebuilder:buildDate }}'}}]
+      |                                                                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = expected: an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _
+
+    1 error
+    "#);
     insta::assert_snapshot!(problems("kind: ContainerRecipe\nname: web\ncontainerType: DOCKER\nsemanticVersion: 1.0.0\nparentImage: debian:12\ntargetRepository: {service: ECR, repositoryName: web}\ncomponents: [{componentArn: web}]\ndockerfileTemplateData: 'FROM {{{ imagebuilder:parentImage }}}'\n"), @r#"
     error[missing-variable]: the Dockerfile template has no `{{{ imagebuilder:environments }}}`
      --> d.yml:8:25
