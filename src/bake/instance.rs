@@ -12,7 +12,7 @@ use super::run_folder::{self, RunFolder};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::events::{Event, MachineStart};
 use crate::guest::keys::BakeKeys;
-use crate::guest::ladder::{Climb, Rung, console_excerpt};
+use crate::guest::ladder::{Climb, Patience, Rung, console_excerpt};
 use crate::guest::seed::{Purpose, Seed};
 use crate::guest::{Guest, GuestSpec, SavedGuest, Trouble};
 use crate::layers::{Memory, MemoryFit};
@@ -437,6 +437,7 @@ impl<'a> Instances<'a> {
             instance,
             keys,
             folder,
+            patience: Patience::scaled(self.host.accelerator().time_scale()),
             survive: self.on_error == OnError::Keep,
             saveable: launch.purpose == Purpose::Build,
             trouble: self.trouble.clone(),
@@ -453,6 +454,9 @@ pub fn tell(recorder: &Recorder, climb: Climb<'_>) {
         },
         Climb::Console(line) => Event::Console {
             line: line.to_owned(),
+        },
+        Climb::Again(failure) => Event::Warning {
+            message: format!("{failure}; it is started once more"),
         },
     });
 }

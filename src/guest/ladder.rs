@@ -125,6 +125,14 @@ impl Patience {
             silence: Duration::from_secs(45) * factor,
         }
     }
+
+    /// The wait of a first try, after which there is a second.
+    pub fn halved(self) -> Self {
+        Self {
+            silence: self.silence / 2,
+            ..self
+        }
+    }
 }
 
 /// What happened on the way up.
@@ -134,6 +142,23 @@ pub enum Climb<'a> {
     Rung(Rung, Duration),
     /// The console printed a line.
     Console(&'a str),
+    /// The guest hung on its way and is started once more.
+    Again(&'a Failure),
+}
+
+/// Why the wait ended without a session.
+#[derive(Debug)]
+pub struct Stuck {
+    /// What the person is told.
+    pub failure: Failure,
+    /// Whether the guest hangs before its init system, and so has written nothing to its disk.
+    pub hangs: bool,
+}
+
+impl From<Stuck> for Failure {
+    fn from(stuck: Stuck) -> Self {
+        stuck.failure
+    }
 }
 
 /// How often console and SSH are looked at. A forwarded port gives no event before the guest's server listens:
@@ -148,14 +173,15 @@ const SHOWN_LINES: usize = 20;
 /// waited for (after a reboot the old one may still answer for a moment).
 ///
 /// # Errors
-/// [`FailureKind::Guest`](crate::error::FailureKind::Guest), naming the rung reached and the last console lines.
+/// [`Stuck`] with a [`FailureKind::Guest`](crate::error::FailureKind::Guest), naming the rung reached and the last console
+/// lines.
 pub async fn climb(
     machine: &Machine,
     tail: &mut ConsoleTail,
     (user, key, host): (&str, &PrivateKey, &PublicKey),
     patience: Patience,
     mut seen: impl FnMut(Climb<'_>),
-) -> Result<Session> {
+) -> Result<Session, Stuck> {
     let start = Instant::now();
     let mut reached = Rung::Process;
     let mut last_sign_of_life = Instant::now();
@@ -201,7 +227,10 @@ pub async fn climb(
                     "the guest gave no sign of life for {} s",
                     patience.silence.as_secs()
                 );
-                return Err(stuck(machine, reached, text, last_error));
+                return Err(Stuck {
+                    hangs: reached < Rung::Init,
+                    ..stuck(machine, reached, text, last_error)
+                });
             }
             tokio::select! {
                 result = &mut attempt => break Some(result),
@@ -234,13 +263,17 @@ pub async fn climb(
     }
 }
 
-fn stuck(machine: &Machine, reached: Rung, what: String, error: Option<SshError>) -> Failure {
+fn stuck(machine: &Machine, reached: Rung, what: String, error: Option<SshError>) -> Stuck {
     let failure = Failure::guest(format!("{what}; reached: {}", reached.describe()))
         .with_details(console_excerpt(&machine.console))
         .with_hint(hint(reached, error.as_ref()));
-    match error {
+    let failure = match error {
         Some(error) if reached >= Rung::Ssh => failure.caused_by(error),
         _ => failure,
+    };
+    Stuck {
+        failure,
+        hangs: false,
     }
 }
 

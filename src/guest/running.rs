@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::agent;
 use super::keys::BakeKeys;
-use super::ladder::{self, Climb, Patience};
+use super::ladder::{self, Climb, Patience, Stuck};
 use super::refresh;
 use super::seed::{BAKE_USER, Seed};
 use super::ssh::{CommandOutput, Session};
@@ -17,7 +17,7 @@ use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::console::ConsoleTail;
 use crate::machine::memory::{self, Saved, StateFiles};
 use crate::machine::ram::Ram;
-use crate::machine::{Boot, Disk, DiskBus, Exit, Machine, MachineSpec, Manner, Qemu};
+use crate::machine::{Accelerator, Boot, Disk, DiskBus, Exit, Machine, MachineSpec, Manner, Qemu};
 
 /// How to bring a guest up.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct GuestSpec {
     pub keys: BakeKeys,
     /// A private folder for sockets, console and seed.
     pub folder: Utf8PathBuf,
+    /// How long it may take to come up.
+    pub patience: Patience,
     /// Whether QEMU may outlive us (for guests that are kept on failure).
     pub survive: bool,
     /// Whether its state may be saved: then its memory is a file that we hold too.
@@ -183,13 +185,29 @@ impl Guest {
     pub async fn start(
         qemu: &Qemu,
         mut spec: GuestSpec,
-        seen: impl FnMut(Climb<'_>),
+        mut seen: impl FnMut(Climb<'_>),
     ) -> Result<Self> {
         spec.attach_seed()?;
-        let memory = spec.memory()?;
-        let machine = launch(qemu, &spec, memory.clone(), false).await?;
+        let mut memory = spec.memory()?;
+        let mut machine = launch(qemu, &spec, memory.clone(), false).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let session = login(&machine, &mut tail, &spec, &spec.keys, seen).await?;
+        let way = (&spec.keys, spec.patience);
+        let session = if spec.machine.accelerator == Accelerator::Tcg {
+            let first = (way.0, way.1.halved());
+            match login(&machine, &mut tail, first, &mut seen).await {
+                // On a busy host a kernel may measure its emulated timers so wrongly that it never gets on.
+                Err(stuck) if stuck.hangs => {
+                    seen(Climb::Again(&stuck.failure));
+                    machine.kill().await;
+                    memory = spec.memory()?;
+                    machine = launch(qemu, &spec, memory.clone(), false).await?;
+                    login(&machine, &mut tail, way, &mut seen).await?
+                }
+                session => session?,
+            }
+        } else {
+            login(&machine, &mut tail, way, &mut seen).await?
+        };
         Ok(Self {
             qemu: qemu.clone(),
             spec,
@@ -226,7 +244,7 @@ impl Guest {
         loaded?;
         memory::load_devices(&machine.qmp, &machine.memory_socket, &saved.files.devices).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let session = login(&machine, &mut tail, &spec, saved.keys, seen).await?;
+        let session = login(&machine, &mut tail, (saved.keys, spec.patience), seen).await?;
         agent::attend(&session).await?;
         // The connection that stands goes on; what comes later meets the new keys.
         refresh::renew(&session, &spec.keys).await?;
@@ -391,8 +409,7 @@ impl Guest {
         self.session = login(
             &self.machine,
             &mut self.tail,
-            &self.spec,
-            &self.spec.keys,
+            (&self.spec.keys, self.spec.patience),
             seen,
         )
         .await?;
@@ -496,11 +513,9 @@ async fn load(memory: Option<Arc<Ram>>, saved: &SavedGuest<'_>) -> Result<()> {
 async fn login(
     machine: &Machine,
     tail: &mut ConsoleTail,
-    spec: &GuestSpec,
-    keys: &BakeKeys,
+    (keys, patience): (&BakeKeys, Patience),
     seen: impl FnMut(Climb<'_>),
-) -> Result<Session> {
-    let patience = Patience::scaled(spec.machine.accelerator.time_scale());
+) -> Result<Session, Stuck> {
     let host = keys.host.public_key();
     ladder::climb(machine, tail, (BAKE_USER, &keys.user, host), patience, seen).await
 }
@@ -515,6 +530,70 @@ fn status_text(status: Option<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::ladder::Rung;
+    use crate::guest::seed::Purpose;
+    use crate::machine::{Arch, FirmwareFiles, Network, OnReboot};
+
+    #[tokio::test]
+    async fn a_guest_that_hangs_before_its_init_system_is_started_once_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8PathBuf::try_from(folder.path().to_owned()).unwrap();
+        // Nothing on it can be booted, and this firmware says so on the screen only.
+        let disk = folder.join("disk.raw");
+        std::fs::File::create(&disk)
+            .unwrap()
+            .set_len(1 << 20)
+            .unwrap();
+        let keys = BakeKeys::generate().unwrap();
+        let spec = GuestSpec {
+            machine: MachineSpec {
+                name: "hangs".into(),
+                arch: Arch::X86_64,
+                accelerator: Accelerator::Tcg,
+                cpus: 1,
+                memory_mib: 64,
+                firmware: FirmwareFiles::Bios,
+                disks: vec![Disk {
+                    node: "root".into(),
+                    path: disk,
+                    format: "raw".into(),
+                    bus: DiskBus::Virtio,
+                    read_only: false,
+                }],
+                boot: Boot::Disk,
+                network: Network::User,
+                on_reboot: OnReboot::Exit,
+                overlays: vec![],
+            },
+            instance: "i-1".into(),
+            seed: Seed::for_guest(Purpose::Test, "i-1", "hangs", &keys).unwrap(),
+            keys,
+            folder: folder.join("run"),
+            patience: Patience {
+                total: Duration::from_secs(60),
+                silence: Duration::from_secs(2),
+            },
+            survive: false,
+            saveable: false,
+            trouble: watch::Sender::new(None),
+        };
+        let mut told = Vec::new();
+        let failure = Guest::start(&Qemu::find(Arch::X86_64).unwrap(), spec, |climb| {
+            told.push(match climb {
+                Climb::Rung(rung, _) => rung.describe().to_owned(),
+                Climb::Console(line) => line.to_owned(),
+                Climb::Again(failure) => format!("again: {failure}"),
+            });
+        })
+        .await
+        .unwrap_err();
+        let silent = Rung::Process.describe();
+        let hung =
+            |seconds| format!("the guest gave no sign of life for {seconds} s; reached: {silent}");
+        let again = format!("again: {}", hung(1));
+        assert_eq!(told, [silent, &again, silent]);
+        assert_eq!(failure.to_string(), hung(2));
+    }
 
     #[tokio::test]
     async fn a_console_that_never_ends_is_trouble() {
