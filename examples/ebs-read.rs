@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let disk = match ovenbird_disk::open(path.as_ref()) {
-        Ok(disk) => BlockReader::new(disk.into()),
+        Ok(disk) => BlockReader::new(disk),
         Err(error) => {
             eprintln!("cannot open {path}: {error}");
             return ExitCode::FAILURE;

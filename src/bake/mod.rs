@@ -26,6 +26,8 @@ mod residue;
 pub mod resolve;
 pub mod run_folder;
 pub mod sanitise;
+#[cfg(test)]
+mod test_disk;
 mod test_stage;
 pub mod trial;
 pub mod workbench;

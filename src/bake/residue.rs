@@ -286,22 +286,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-
-    fn disk(tree: &Path, image: &Path) -> Box<dyn FileSystem> {
-        let made = Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-d"])
-            .args([tree, image])
-            .arg("24M")
-            .env(
-                "PATH",
-                format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()),
-            )
-            .status()
-            .unwrap();
-        assert!(made.success());
-        let disk: Arc<dyn ovenbird_disk::DiskReader> = ovenbird_disk::open(image).unwrap();
-        fs::find_root(&disk).unwrap().1
-    }
+    use crate::bake::test_disk::disk;
 
     fn put(tree: &Path, path: &str, text: &str) {
         let path = tree.join(path);

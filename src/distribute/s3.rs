@@ -390,7 +390,7 @@ impl Sending<'_> {
         if let Err(error) = self.bucket.complete(key, &upload.id, &have).await {
             // The answer to an earlier attempt may have got lost; servers say very different things of an upload that is over.
             let there = self.look(key).await?;
-            if !there.is_some_and(|there| there.sha256.as_deref() == Some(sha256)) {
+            if there.is_none_or(|there| there.sha256.as_deref() != Some(sha256)) {
                 return Err(error.into_failure(&self.failed("complete the upload of", key)));
             }
         }

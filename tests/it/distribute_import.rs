@@ -71,23 +71,7 @@ fn bootable(setup: &Setup) {
     let raw = folder.join("web.raw");
     let disk = std::fs::File::create(&raw).unwrap();
     disk.set_len(402 << 20).unwrap();
-    tool(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-L",
-            "root",
-            "-E",
-            "offset=1048576",
-            "-d",
-            tree.as_str(),
-            raw.as_str(),
-            "400M",
-        ],
-    );
+    setup::ext4_at(1 << 20, &tree, &raw, "400M");
     // One active partition of Linux behind the first MiB, and boot code, of which there only has to be some.
     let mut table = [0; 66];
     table[..8].copy_from_slice(&[0x80, 0, 2, 0, 0x83, 0, 0, 0]);

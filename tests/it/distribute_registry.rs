@@ -15,10 +15,7 @@ fn image(setup: &Setup) {
     std::fs::write(tree.join("etc/fstab"), "").unwrap();
     std::fs::write(tree.join("etc/os-release"), "ID=debian\n").unwrap();
     let raw = folder.join("web.raw");
-    tool(
-        "mke2fs",
-        &["-q", "-t", "ext4", "-d", tree.as_str(), raw.as_str(), "8M"],
-    );
+    setup::ext4(&tree, &raw, "8M");
     let bytes = std::fs::read(&raw).unwrap();
     let digest = tool(
         env!("CARGO_BIN_EXE_ovenbird"),

@@ -73,19 +73,7 @@ fn a_bill_of_this_machine_is_what_dpkg_says() {
         &["-rL", "/usr/share/doc", tree.join("usr/share/doc").as_str()],
     );
     let disk = setup.path().join("disk.raw");
-    tool(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            tree.as_str(),
-            disk.as_str(),
-            "2G",
-        ],
-    );
+    setup::ext4(&tree, &disk, "2G");
     let bill = |form: &str| {
         let ran = setup
             .run(&["disk", "sbom", disk.as_str(), "--format", form])
@@ -138,17 +126,7 @@ fn programs_are_in_both_bills() {
         wanted.insert("pkg:golang/stdlib");
     }
     let disk = setup.path().join("disk.raw");
-    let make = [
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-d",
-        tree.as_str(),
-        disk.as_str(),
-        "128M",
-    ];
-    tool("mke2fs", &make);
+    setup::ext4(&tree, &disk, "128M");
     let bill = |form: &str| {
         let ran = setup.run(&["disk", "sbom", disk.as_str(), "--format", form]);
         ran.expect(0).stdout

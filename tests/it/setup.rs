@@ -223,6 +223,21 @@ pub fn tool_in(name: &str) -> PathBuf {
     if own.is_file() { own } else { name.into() }
 }
 
+/// An ext4 filesystem of a size (`8M`) with what a folder holds, in a file that is made if it is not there.
+pub fn ext4(tree: &Utf8Path, disk: &Utf8Path, size: &str) {
+    ext4_at(0, tree, disk, size);
+}
+
+/// The same at an offset of a disk that is there.
+pub fn ext4_at(offset: u64, tree: &Utf8Path, disk: &Utf8Path, size: &str) {
+    let offset = format!("offset={offset}");
+    let how = ["-q", "-F", "-t", "ext4", "-L", "root", "-E", &offset, "-d"];
+    tool(
+        "mke2fs",
+        &[&how[..], &[tree.as_str(), disk.as_str(), size]].concat(),
+    );
+}
+
 /// Runs a tool and returns its standard output; it must succeed.
 #[track_caller]
 pub fn tool(program: &str, arguments: &[&str]) -> String {

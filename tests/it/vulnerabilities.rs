@@ -117,19 +117,7 @@ fn disk(setup: &Setup) -> Utf8PathBuf {
         r#"{"name": "@scope/left", "version": "1.1.3", "license": "MIT"}"#,
     );
     let (tree, disk) = (setup.path().join("tree"), setup.path().join("disk.raw"));
-    tool(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            tree.as_str(),
-            disk.as_str(),
-            "16M",
-        ],
-    );
+    setup::ext4(&tree, &disk, "16M");
     disk
 }
 

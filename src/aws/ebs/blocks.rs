@@ -163,7 +163,7 @@ mod tests {
         for (offset, bytes) in pieces {
             file.write_all_at(bytes, *offset).unwrap();
         }
-        let reader = BlockReader::new(ovenbird_disk::open(&path).unwrap().into());
+        let reader = BlockReader::new(ovenbird_disk::open(&path).unwrap());
         (folder, reader)
     }
 

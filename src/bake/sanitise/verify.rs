@@ -142,10 +142,9 @@ pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::process::Command;
-    use std::sync::Arc;
 
     use super::*;
+    use crate::bake::test_disk::disk;
 
     #[test]
     fn patterns_fit_names() {
@@ -163,23 +162,6 @@ mod tests {
                 "{pattern} {name}"
             );
         }
-    }
-
-    /// A disk made from a folder.
-    fn disk(tree: &Path, image: &Path) -> Box<dyn FileSystem> {
-        let made = Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-d"])
-            .args([tree, image])
-            .arg("24M")
-            .env(
-                "PATH",
-                format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()),
-            )
-            .status()
-            .unwrap();
-        assert!(made.success());
-        let disk: Arc<dyn ovenbird_disk::DiskReader> = ovenbird_disk::open(image).unwrap();
-        fs::find_root(&disk).unwrap().1
     }
 
     fn results() -> Vec<SanitiseResult> {
