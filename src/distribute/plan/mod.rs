@@ -150,7 +150,7 @@ impl Plan {
     /// Plans the distribution of an image. `base` is the folder that paths of the configuration are relative to.
     ///
     /// # Errors
-    /// [`FailureKind::Config`](crate::error::FailureKind::Config) if the configuration asks for what the image has not, or
+    /// [`FailureKind::Config`] if the configuration asks for what the image has not, or
     /// what can't be done.
     pub fn new(
         configuration: &DistributionConfiguration,
