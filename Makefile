@@ -5,13 +5,16 @@ CARGO ?= cargo
 OVENBIRD = target/release/ovenbird
 TEST_HOME = target/ovenbird-test/home
 
-.PHONY: help setup setup-bench build demo build-tests test test-base bench torture lint install
+.PHONY: help setup setup-run setup-bench build demo build-tests test test-base bench torture lint install
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-setup: ## Install what this machine lacks, through its package manager
+setup: ## Install what this machine lacks for the tests, through its package manager
 	@.ci/setup
+
+setup-run: ## The same for building and baking only
+	@.ci/setup run
 
 setup-bench: ## The same, with the rivals that the benchmarks run
 	@.ci/setup bench
@@ -19,7 +22,7 @@ setup-bench: ## The same, with the rivals that the benchmarks run
 build: ## Build the release binary
 	$(CARGO) build --release
 
-demo: setup build ## Bake, test and deliver a machine image, from nothing
+demo: setup-run build ## Bake, test and deliver a machine image, from nothing
 	$(OVENBIRD) base build debian-12 --if-missing
 	$(OVENBIRD) build recipes/demo.yml
 

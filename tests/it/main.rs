@@ -20,6 +20,7 @@ mod moto;
 mod outside;
 mod pipelines;
 mod registry;
+mod sanitise;
 mod sbom;
 mod setup;
 mod signing;

@@ -110,9 +110,12 @@ if command -v systemctl >/dev/null 2>&1; then
   systemctl list-units --type=service --state=running --plain --no-legend 2>/dev/null | while read -r unit _; do
     case "$unit" in
       ssh*|sshd*|systemd-*|dbus*|getty@*|serial-getty@*|user@*|cloud-*|network*|NetworkManager*|ifup@*|polkit*) ;;
-      *) systemctl stop "$unit" >/dev/null 2>&1 ;;
+      # With the sockets that would start it again: the journal writes to that of a syslog daemon.
+      *) systemctl stop $(systemctl show --property=TriggeredBy --value "$unit") "$unit" >/dev/null 2>&1 ;;
     esac
   done
+  # It refuses to be stopped by systemd.
+  pkill -x auditd
 fi"#,
         &[Nothing],
     )
