@@ -515,7 +515,7 @@ fn guest_a_hardened_image_scores_better_boots_and_lets_its_user_in() {
     );
 
     // As its user finds it: another seed, another key, plain SSH, cloud-init and sudo.
-    let disk = target.join("hardened.qcow2");
+    let disk = target.join(&manifest.files[0].path);
     let clone =
         crate::outside::Outside::boot(&disk, "qcow2", false, false, &setup.path().join("clone"));
     let said = clone.ssh("sudo -n sh -c 'sysctl -n net.ipv4.conf.all.rp_filter; findmnt -no OPTIONS /tmp; cloud-init status; passwd -S root; sshd -T | grep -i ^ciphers'");
