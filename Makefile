@@ -53,6 +53,7 @@ bench: setup-bench build ## Run the benchmarks, rivals side by side
 
 lint: ## Check format, lints, documentation and dependencies
 	$(CARGO) fmt --all --check
+	shellcheck .ci/setup .ci/run benches/*.sh
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny

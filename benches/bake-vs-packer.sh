@@ -30,7 +30,8 @@ disk=$folder/$(jq -r .disk "$work/base.json")
 kernel=$folder/$(jq -r .kernel.kernel "$work/base.json")
 initrd=$folder/$(jq -r .kernel.initrd "$work/base.json")
 # The base's arguments and what a bake adds to them (src/bake/kernel.rs): the rival gets the same.
-cmdline="$(jq -r .kernel.cmdline "$work/base.json") mitigations=off loglevel=4 systemd.show_status=true"
+cmdline="$(jq -r .kernel.cmdline "$work/base.json") mitigations=off loglevel=4 systemd.show_status=true no_timer_check"
+# shellcheck disable=SC2013 # names of units are words
 for unit in $(sed -n 's/^    "\(.*\.\(timer\|service\)\)",$/\1/p' src/bake/kernel.rs); do
   cmdline="$cmdline systemd.mask=$unit"
 done

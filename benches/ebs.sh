@@ -80,7 +80,7 @@ cat "$work/one/web.raw" > /dev/null
 round=0
 while [ "$round" -lt "$rounds" ]; do
     # Another home knows nothing of the AMI that is there, and its name comes from the image's time.
-    rm -rf "$work/home"
+    rm -rf "${work:?}/home"
     sed -i "s/T00:0.:01Z/T00:0$round:01Z/" "$work/one/manifest.json"
     timed ours "$ovenbird" --home "$work/home" distribute "$work/one" --to "$work/to.yaml"
     ours=$(blocks)
