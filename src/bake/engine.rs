@@ -263,11 +263,17 @@ impl Bake<'_> {
             match self.tests(staging.folder(), &manifest.disk_digest).await {
                 Ok(boots) => manifest.boots.extend(boots),
                 Err(failure) => {
-                    staging.set_aside()?;
-                    self.recorder.events().note(format!(
-                        "the outputs are kept: `ovenbird image retry {}` tests them again",
-                        self.label()
-                    ));
+                    // Why the tests failed is what has to be told, whatever becomes of the outputs.
+                    match staging.set_aside() {
+                        Ok(_) => self.recorder.events().note(format!(
+                            "the outputs are kept: `ovenbird image retry {}` tests them again",
+                            self.label()
+                        )),
+                        Err(lost) => self
+                            .recorder
+                            .events()
+                            .warn(format!("the outputs are lost: {lost}")),
+                    }
                     return Err(failure);
                 }
             }

@@ -59,12 +59,19 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Keeps what was made, out of sight, for another attempt.
+    /// Keeps what was made, out of sight, for another attempt, in the place of what an earlier one left.
     ///
     /// # Errors
     /// [`FailureKind::Output`] if it can't be renamed; it is removed then.
     pub fn set_aside(mut self) -> Result<Utf8PathBuf> {
         let aside = aside(&self.target);
+        match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error)
+                    .or_failure(FailureKind::Output, || format!("cannot remove {aside}"));
+            }
+            _ => {}
+        }
         std::fs::rename(&self.folder, &aside).or_failure(FailureKind::Output, || {
             format!("cannot rename {} to {aside}", self.folder)
         })?;
@@ -149,10 +156,15 @@ mod tests {
         std::fs::write(staging.folder().join("d/x"), "1").unwrap();
         let aside = staging.set_aside().unwrap();
         assert!(aside.join("d/x").exists() && !target.exists());
+        // Another build for the same place that failed as well.
+        let staging = Staging::create(&target, "r2b").unwrap();
+        std::fs::create_dir(staging.folder().join("d")).unwrap();
+        std::fs::write(staging.folder().join("d/x"), "2").unwrap();
+        assert_eq!(staging.set_aside().unwrap(), aside);
         let staging = Staging::take_up(&target, "r3").unwrap();
         assert!(Staging::take_up(&target, "r4").is_err(), "only once");
         staging.publish().unwrap();
-        assert_eq!(std::fs::read_to_string(target.join("d/x")).unwrap(), "1");
+        assert_eq!(std::fs::read_to_string(target.join("d/x")).unwrap(), "2");
         assert!(
             Staging::create(&target, "r3")
                 .unwrap_err()
