@@ -191,22 +191,21 @@ impl Guest {
         let mut memory = spec.memory()?;
         let mut machine = launch(qemu, &spec, memory.clone(), false).await?;
         let mut tail = ConsoleTail::new(&machine.console);
-        let way = (&spec.keys, spec.patience);
-        let session = if spec.machine.accelerator == Accelerator::Tcg {
-            let first = (way.0, way.1.halved());
-            match login(&machine, &mut tail, first, &mut seen).await {
-                // On a busy host a kernel may measure its emulated timers so wrongly that it never gets on.
-                Err(stuck) if stuck.hangs => {
-                    seen(Climb::Again(&stuck.failure));
-                    machine.kill().await;
-                    memory = spec.memory()?;
-                    machine = launch(qemu, &spec, memory.clone(), false).await?;
-                    login(&machine, &mut tail, way, &mut seen).await?
-                }
-                session => session?,
+        let emulated = spec.machine.accelerator == Accelerator::Tcg;
+        let patience = match emulated {
+            true => spec.patience.halved(),
+            false => spec.patience,
+        };
+        let session = match login(&machine, &mut tail, (&spec.keys, patience), &mut seen).await {
+            // On a busy host a kernel may measure its emulated timers so wrongly that it never gets on.
+            Err(stuck) if stuck.hangs && emulated => {
+                seen(Climb::Again(&stuck.failure));
+                machine.kill().await;
+                memory = spec.memory()?;
+                machine = launch(qemu, &spec, memory.clone(), false).await?;
+                login(&machine, &mut tail, (&spec.keys, spec.patience), seen).await?
             }
-        } else {
-            login(&machine, &mut tail, way, &mut seen).await?
+            session => session?,
         };
         Ok(Self {
             qemu: qemu.clone(),
