@@ -3,6 +3,7 @@
 //! Arrows go one way: `cli → bake → {machine, guest, catalog, output, distribute, store} → {documents, component,
 //! disk}`.
 
+mod ami_name;
 pub mod aws;
 pub mod bake;
 pub mod catalog;
@@ -29,3 +30,4 @@ pub mod signing;
 pub mod store;
 pub mod timings;
 pub mod vulnerabilities;
+pub mod words;

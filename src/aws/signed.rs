@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
+use crate::ami_name;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// A server that can't be reached is told from one that is slow.
@@ -118,9 +119,7 @@ impl RequestError {
             "InvalidAMIName.Duplicate" => Some(
                 "an AMI of this name is there already: names are unique for an account in a region",
             ),
-            "InvalidAMIName.Malformed" => Some(
-                "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _",
-            ),
+            "InvalidAMIName.Malformed" => Some(ami_name::RULE),
             "NoSuchBucket" => Some(
                 "the bucket is not there: is its name right, and does it belong to this server or account?",
             ),

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::cache::{self, Cache, Walk, Wanted};
 use super::components::{self, Order};
-use super::engine::{count, deploy};
+use super::engine::deploy;
 use super::files;
 use super::instance::{BUILD_HOST, Instances, Launch, Resume, Started};
 use super::plan::BakePlan;
@@ -22,6 +22,7 @@ use crate::layers::{Draft, Inputs, Layer, LayerId, Memory, Record, backing_name,
 use crate::machine::{Boot, DiskBus};
 use crate::output::qemu_img;
 use crate::packages::PackageCache;
+use crate::words::count;
 
 /// The disk is a scratch disk until the clean-up syncs it: dpkg need not wait for each file. Sanitising takes it away.
 pub(super) const QUICK_SETTINGS: &str = "if [ -d /etc/dpkg/dpkg.cfg.d ]; then \

@@ -15,6 +15,7 @@ use crate::events::{Event, MachineStart, StepKind};
 use crate::guest::Guest;
 use crate::guest::agent::{self, AgentExit, EVIDENCE_FOLDER, GUEST_FOLDER};
 use crate::guest::ssh::SshError;
+use crate::words::human_bytes;
 
 /// The service's limit is a setting of its SSM agent; fifteen reboots are more than any sane component needs.
 const REBOOT_LIMIT: u32 = 15;
@@ -276,7 +277,7 @@ pub async fn fetch_evidence(guest: &Guest, folder: &Utf8Path) -> Result<()> {
         .map_err(|error| match error {
             SshError::TooMuch { .. } => Failure::guest(format!(
                 "components left more than {} in {EVIDENCE_FOLDER}",
-                super::engine::human_bytes(EVIDENCE_LIMIT as u64)
+                human_bytes(EVIDENCE_LIMIT as u64)
             ))
             .with_hint("evidence is for people: reports and results, not data"),
             error => guest.lost("copying the evidence").caused_by(error),

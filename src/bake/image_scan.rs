@@ -2,11 +2,11 @@
 
 use ovenbird_inventory::Inventory;
 
-use super::engine::count;
 use super::recorder::Recorder;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::events::StepKind;
 use crate::vulnerabilities::{self, Check, Scan};
+use crate::words::count;
 
 /// Says before anything is booted what a missing database means.
 ///

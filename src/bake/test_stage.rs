@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::components::{self, Order};
 use super::copies::{self, Traits};
-use super::engine::{as_test_failure, boot_seen, bootstrap, bus_name, count};
+use super::engine::{as_test_failure, boot_seen, bootstrap, bus_name};
 use super::instance::{Instances, Launch, TEST_HOST};
 use super::plan::{BakePlan, TestBoot};
 use super::provisions::Provisions;
@@ -16,6 +16,7 @@ use crate::machine::Boot;
 use crate::output::manifest;
 use crate::output::planner::OutputPlan;
 use crate::output::{OutputFormat, qemu_img};
+use crate::words::count;
 
 /// The tests of one image.
 pub(super) struct TestStage<'a, 'b> {

@@ -14,6 +14,7 @@ use crate::events::{Event, Events, StepKind};
 use crate::guest::seed::{BAKE_USER, Purpose};
 use crate::machine::{Boot, DiskBus, Host};
 use crate::output::qemu_img;
+use crate::words::count;
 
 /// What to try, and on what.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ async fn execute(trial: &Trial, instances: &mut Instances<'_>, recorder: &Record
     let applied = recorder
         .step(
             StepKind::ApplyBuildComponents,
-            engine::count(trial.components.len(), "document"),
+            count(trial.components.len(), "document"),
             async {
                 let order = Order {
                     components: &trial.components,
@@ -132,7 +133,7 @@ async fn execute(trial: &Trial, instances: &mut Instances<'_>, recorder: &Record
                     provisions: &provisions,
                 };
                 components::run(guest, order, (StepKind::ApplyBuildComponents, recorder)).await?;
-                Ok(((), engine::count(trial.components.len(), "document")))
+                Ok(((), count(trial.components.len(), "document")))
             },
         )
         .await;

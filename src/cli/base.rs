@@ -22,6 +22,7 @@ use crate::catalog::{
 use crate::error::{Failure, FailureKind, Result};
 use crate::machine::{Arch, Firmware};
 use crate::registry::ImageReference;
+use crate::words::human_bytes;
 
 /// Arguments of `base`.
 #[derive(Debug, clap::Args)]
@@ -219,7 +220,7 @@ fn list(args: &ListArgs, shelf: &Shelf, printer: Printer) -> Result<()> {
             record.version.to_string(),
             record.architecture.to_string(),
             firmware_text(&record.firmware),
-            gib(record.virtual_size),
+            human_bytes(record.virtual_size),
             record.origin.to_string(),
         ]
     }));
@@ -262,7 +263,7 @@ fn show(args: &ShowArgs, shelf: &Shelf, printer: Printer) -> Result<()> {
         ("disk", image.folder.join(&record.disk).to_string()),
         (
             "size",
-            format!("{} ({})", gib(record.virtual_size), record.format),
+            format!("{} ({})", human_bytes(record.virtual_size), record.format),
         ),
         ("sha256", record.sha256.clone()),
     ];
@@ -457,14 +458,6 @@ fn firmware_text(modes: &[Firmware]) -> String {
         .join(",")
 }
 
-fn gib(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    match bytes / MIB {
-        mib if mib % 1024 == 0 => format!("{} GiB", mib / 1024),
-        mib => format!("{mib} MiB"),
-    }
-}
-
 /// Shows progress: a bar or a spinner on a terminal, a line for each stage elsewhere, nothing with `--json`.
 pub(super) struct Meter {
     bar: Option<ProgressBar>,
@@ -586,17 +579,6 @@ mod tests {
             "import d --name n --digest md5:aa",
         ] {
             assert!(parse(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        for (bytes, text) in [
-            (2 << 30, "2 GiB"),
-            (1 << 20, "1 MiB"),
-            ((2 << 30) + (1 << 20), "2049 MiB"),
-        ] {
-            assert_eq!(gib(bytes), text);
         }
     }
 

@@ -19,6 +19,7 @@ use super::printer::Printer;
 use super::{Session, vuln};
 use crate::error::{Failure, FailureKind, Result};
 use crate::sbom::{self, Form};
+use crate::words::human_bytes;
 
 /// Arguments of `disk`.
 #[derive(Debug, clap::Args)]
@@ -331,9 +332,9 @@ fn info(path: &Utf8Path, image: &Image, printer: Printer) -> Result<ExitCode> {
     printer.line(format!("{path}: {}", image.format));
     printer.line(format!(
         "disk {}, {} with data, {} on this machine",
-        human(disk.virtual_size()),
-        human(allocated),
-        human(on_host)
+        human_bytes(disk.virtual_size()),
+        human_bytes(allocated),
+        human_bytes(on_host)
     ));
     for (name, value) in &image.details {
         printer.line(format!("{name}: {value}"));
@@ -351,8 +352,8 @@ fn info(path: &Utf8Path, image: &Image, printer: Printer) -> Result<ExitCode> {
         let partition = volume.partition.as_ref();
         rows.push(vec![
             partition.map_or_else(|| "-".to_owned(), |p| p.number.to_string()),
-            human(volume.start),
-            human(volume.length),
+            human_bytes(volume.start),
+            human_bytes(volume.length),
             partition.map_or_else(|| "no partitions".to_owned(), |p| p.kind.label()),
             volume.kind.to_string(),
             names.label,
@@ -382,18 +383,6 @@ fn allocated(disk: &dyn DiskReader) -> Result<u64> {
             sum + extent.length
         })
     })
-}
-
-/// A size for people: three figures and a unit.
-fn human(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut unit = 0;
-    let mut whole = bytes;
-    while whole >= 10 * 1024 && unit + 1 < units.len() {
-        whole /= 1024;
-        unit += 1;
-    }
-    format!("{whole} {}", units[unit])
 }
 
 fn map(disk: &dyn DiskReader, printer: Printer) -> Result<ExitCode> {
@@ -584,7 +573,7 @@ fn resize_disk(
         }
     };
     printer.value(&json!({ "path": target, "virtualSize": size }));
-    printer.line(format!("{target}: {}", human(size)));
+    printer.line(format!("{target}: {}", human_bytes(size)));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -635,22 +624,4 @@ fn preflight_disk(
     }
     printer.line(format!("{path}: nothing stands in the way to {road}"));
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
-
-    #[test]
-    fn sizes_have_few_figures() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (10_239, "10239 B"),
-            (10_240, "10 KiB"),
-            (2 << 30, "2048 MiB"),
-            (20 << 30, "20 GiB"),
-        ] {
-            assert_eq!(human(bytes), text);
-        }
-    }
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::Session;
-use crate::bake::engine::human_bytes;
 use crate::error::Result;
 use crate::garbage::{self, Scope};
 use crate::store::Store;
+use crate::words::human_bytes;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]

@@ -1,8 +1,8 @@
 //! Names of AMIs: the service's variables, and EC2's rule.
 
 use super::Source;
+use crate::ami_name;
 use crate::documents::arn::normalise_name;
-use crate::documents::distribution::{AMI_NAME_RULE, fits_ami_name};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 
 /// The service's own name where none is given.
@@ -50,14 +50,11 @@ pub(super) fn rendered(template: &str, source: &Source) -> Result<String> {
 
 /// EC2's rule for names of AMIs, checked before anything is sent.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    let length = name.chars().count();
-    let reason = match name.chars().find(|c| !fits_ami_name(*c)) {
-        Some(wrong) => format!("`{wrong}` is not allowed in it"),
-        None if !(3..=128).contains(&length) => format!("it has {length} characters"),
-        None => return Ok(()),
-    };
-    Err(
-        Failure::config(format!("`{name}` can't be the name of an AMI: {reason}"))
-            .with_hint(AMI_NAME_RULE),
-    )
+    match ami_name::problem(name) {
+        None => Ok(()),
+        Some(reason) => Err(Failure::config(format!(
+            "`{name}` can't be the name of an AMI: {reason}"
+        ))
+        .with_hint(ami_name::RULE)),
+    }
 }

@@ -10,8 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use ovenbird_disk::{
     ConvertOptions, DiskReader, Format, OpenOptions, Progress, ScrubbedDisk, Target,
 };
+use ovenbird_provenance::folder::digest_of;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::format::OutputFormat;
 use super::manifest::OutputFile;
@@ -211,9 +211,13 @@ fn files_below(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
     Ok(files)
 }
 
-/// Computes a file's length and SHA-256.
+/// Describes an output file below `root`.
 fn digest_file(root: &Utf8Path, path: Utf8PathBuf, format: OutputFormat) -> Result<OutputFile> {
-    let (size, sha256) = sha256_of(&path)?;
+    let failed = || format!("cannot read {path}");
+    let size = std::fs::metadata(&path)
+        .or_failure(FailureKind::Output, failed)?
+        .len();
+    let sha256 = digest_of(&path).or_failure(FailureKind::Output, failed)?;
     let relative = path
         .strip_prefix(root)
         .map_err(|_| Failure::new(FailureKind::Internal, format!("{path} is not below {root}")))?
@@ -224,29 +228,6 @@ fn digest_file(root: &Utf8Path, path: Utf8PathBuf, format: OutputFormat) -> Resu
         size,
         sha256,
     })
-}
-
-/// The length and SHA-256 (lower-case hexadecimal) of a file.
-///
-/// # Errors
-/// [`FailureKind::Output`] if it can't be read.
-pub fn sha256_of(path: &Utf8Path) -> Result<(u64, String)> {
-    use std::io::Read as _;
-    let read = || -> std::io::Result<(u64, String)> {
-        let mut file = std::fs::File::open(path)?;
-        let mut digest = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        let mut length = 0;
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok((length, hex::encode(digest.finalize())));
-            }
-            length += count as u64;
-            digest.update(&buffer[..count]);
-        }
-    };
-    read().or_failure(FailureKind::Output, || format!("cannot read {path}"))
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ovenbird_vulnerabilities::Severity;
 
 use super::{Assessment, Report, Vulnerabilities};
-use crate::bake::engine::human_bytes;
 use crate::output::manifest::{AttachmentKind, Manifest};
 use crate::timings::Span;
+use crate::words::human_bytes;
 
 const STYLE: &str = include_str!("style.css");
 const FILTER: &str = include_str!("filter.js");

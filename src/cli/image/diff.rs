@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::manifest_of;
-use crate::bake::engine::human_bytes;
 use crate::cli::Session;
 use crate::cli::convert::open_disk;
 use crate::cli::disk::filesystem;
 use crate::error::{Failure, Result};
 use crate::output::Manifest;
 use crate::store::{ImageInput, ImageRecord, Store};
+use crate::words::human_bytes;
 
 /// All differences of two images.
 #[derive(Debug, Default, PartialEq, Serialize)]

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::bake::engine::human_bytes;
 use crate::cli::Session;
 use crate::error::Result;
 use crate::output::Manifest;
 use crate::store::{ImageFilter, Store};
+use crate::words::human_bytes;
 
 /// `image list`
 pub fn list(store: &Store, session: &Session, filter: &ImageFilter) -> Result<ExitCode> {

@@ -3,6 +3,7 @@
 use ovenbird_component::source::Span;
 
 use super::{AmiRoad, Destination, DistributionConfiguration, FolderLayout};
+use crate::ami_name;
 use crate::documents::shape::Reader;
 
 /// Most launch templates and SSM parameters of one region, and most copies of an AMI, by the service's quotas.
@@ -93,15 +94,6 @@ pub fn check(reader: &Reader<'_>, configuration: &DistributionConfiguration) {
     }
 }
 
-/// Characters that the name of an AMI may have, by the reference of `RegisterImage`.
-pub fn fits_ami_name(character: char) -> bool {
-    character.is_ascii_alphanumeric() || " ()[]./-'@_".contains(character)
-}
-
-/// What everybody is told who gave a name that does not fit.
-pub const AMI_NAME_RULE: &str =
-    "an AMI's name has 3 to 128 of letters, digits, spaces and ( ) [ ] . / - ' @ _";
-
 fn check_ami_name(reader: &Reader<'_>, name: &str, place: Span) {
     if !name.contains("imagebuilder:buildDate") {
         reader.report(
@@ -120,7 +112,7 @@ fn check_ami_name(reader: &Reader<'_>, name: &str, place: Span) {
     let outside = name
         .split("{{")
         .map(|part| part.split_once("}}").map_or(part, |(_, behind)| behind));
-    if let Some(wrong) = outside.flat_map(str::chars).find(|c| !fits_ami_name(*c)) {
+    if let Some(wrong) = outside.flat_map(str::chars).find(|c| !ami_name::fits(*c)) {
         reader.report(
             reader
                 .error(
@@ -128,7 +120,7 @@ fn check_ami_name(reader: &Reader<'_>, name: &str, place: Span) {
                     place,
                     format!("the AMI's name has `{wrong}`, which EC2 does not allow"),
                 )
-                .expected(AMI_NAME_RULE),
+                .expected(ami_name::RULE),
         );
     }
 }

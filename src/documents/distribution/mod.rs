@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use serde::Deserialize;
 
-pub use check::{AMI_NAME_RULE, check, fits_ami_name};
+pub use check::check;
 pub use shapes::SHAPE;
 
 use super::container_recipe::TargetRepository;
