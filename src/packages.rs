@@ -6,6 +6,8 @@
 //! served only if the mirror says that it is unchanged (RFC 9110, section 13). Only plain HTTP passes: what is encrypted end
 //! to end can't be kept.
 
+mod mirrors;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
+pub use self::mirrors::PackageSettings;
+
+use self::mirrors::Mirrors;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::loopback::{Body, Loopback};
 
@@ -56,6 +61,7 @@ pub struct PackageCache {
 struct Store {
     folder: Utf8PathBuf,
     client: reqwest::Client,
+    mirrors: Mirrors,
     counts: Arc<Counts>,
 }
 
@@ -64,23 +70,31 @@ impl PackageCache {
     ///
     /// # Errors
     /// [`FailureKind::Environment`] if the folder can't be made or there is no port.
-    pub async fn start(folder: &Utf8Path) -> Result<Self> {
-        Self::start_with_limit(folder, LIMIT).await
+    pub async fn start(folder: &Utf8Path, settings: &PackageSettings) -> Result<Self> {
+        Self::start_with_limit(folder, settings, LIMIT).await
     }
 
-    async fn start_with_limit(folder: &Utf8Path, limit: u64) -> Result<Self> {
+    async fn start_with_limit(
+        folder: &Utf8Path,
+        settings: &PackageSettings,
+        limit: u64,
+    ) -> Result<Self> {
         let failed = || format!("cannot use the package cache in {folder}");
         std::fs::create_dir_all(folder).or_failure(FailureKind::Environment, failed)?;
         trim(folder, limit).or_failure(FailureKind::Environment, failed)?;
         // The TLS of reqwest takes the process's default provider; a mirror may redirect to https.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let mirrors = Mirrors::new(settings);
         let client = reqwest::Client::builder()
+            .dns_resolver(Arc::new(mirrors.clone()))
+            .redirect(mirrors.redirects())
             .build()
             .or_failure(FailureKind::Environment, || "cannot set up TLS".into())?;
         let counts = Arc::new(Counts::default());
         let store = Arc::new(Store {
             folder: folder.to_owned(),
             client,
+            mirrors,
             counts: Arc::clone(&counts),
         });
         let server = Loopback::serve(move |request| {
@@ -134,6 +148,13 @@ impl Store {
             return refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD pass");
         }
         let url = uri.to_string();
+        let allowed = match reqwest::Url::parse(&url) {
+            Ok(url) => self.mirrors.check(&url),
+            Err(error) => Err(format!("{url} is no address: {error}")),
+        };
+        if let Err(reason) = allowed {
+            return refusal(StatusCode::FORBIDDEN, &reason);
+        }
         // A part of a file, or a question of the guest's own, goes past the cache.
         let passes_by = request.method() == Method::HEAD
             || [header::RANGE, header::AUTHORIZATION]
@@ -149,7 +170,7 @@ impl Store {
             Ok(response) => response,
             Err(error) => refusal(
                 StatusCode::BAD_GATEWAY,
-                &format!("the host cannot reach the mirror: {error}"),
+                &format!("the host cannot reach the mirror: {}", chain(&error)),
             ),
         }
     }
@@ -378,6 +399,14 @@ fn finish(response: http::response::Builder, body: Body) -> Response<Body> {
             "the mirror's answer makes no sense",
         )
     })
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn empty() -> Body {

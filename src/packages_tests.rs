@@ -47,6 +47,12 @@ async fn mirror() -> Mirror {
                 "/pool/cut_1.0_amd64.deb" => {
                     finish(response.header(header::CONTENT_LENGTH, 100), full("short"))
                 }
+                "/moved" => finish(
+                    response
+                        .status(StatusCode::FOUND)
+                        .header(header::LOCATION, "http://169.254.169.254/latest/"),
+                    empty(),
+                ),
                 _ => refusal(StatusCode::NOT_FOUND, "nothing here"),
             }
         }
@@ -77,6 +83,13 @@ impl Mirror {
     }
 }
 
+/// The mirror of these tests is on this machine.
+fn beside() -> PackageSettings {
+    PackageSettings {
+        mirrors: vec!["127.0.0.1".into()],
+    }
+}
+
 fn client(cache: &PackageCache) -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -98,7 +111,7 @@ async fn packages_come_once_and_indexes_are_asked_after() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
     let mirror = mirror().await;
-    let cache = PackageCache::start(folder).await.unwrap();
+    let cache = PackageCache::start(folder, &beside()).await.unwrap();
     let client = client(&cache);
     assert_eq!(cache.summary(), None);
     for _ in 0..3 {
@@ -141,7 +154,7 @@ async fn what_is_cut_short_is_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
     let mirror = mirror().await;
-    let cache = PackageCache::start(folder).await.unwrap();
+    let cache = PackageCache::start(folder, &beside()).await.unwrap();
     let client = client(&cache);
     for _ in 0..2 {
         let (_, text) = get(&client, mirror.url("/pool/cut_1.0_amd64.deb")).await;
@@ -161,7 +174,7 @@ async fn only_plain_requests_pass_and_room_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap();
     let mirror = mirror().await;
-    let cache = PackageCache::start(folder).await.unwrap();
+    let cache = PackageCache::start(folder, &beside()).await.unwrap();
     let client = client(&cache);
     let posted = client.post(mirror.url("/x")).send().await.unwrap();
     assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -169,12 +182,40 @@ async fn only_plain_requests_pass_and_room_is_bounded() {
         .await
         .unwrap();
     assert_eq!(direct.status(), StatusCode::BAD_REQUEST);
+    let other = client.get("http://deb.example.org/x").send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::FORBIDDEN);
     assert_eq!(mirror.asked(), Vec::<String>::new());
     get(&client, mirror.url("/pool/hello_1.0_amd64.deb")).await;
     drop(cache);
-    let cache = PackageCache::start_with_limit(folder, 3).await.unwrap();
+    let cache = PackageCache::start_with_limit(folder, &beside(), 3)
+        .await
+        .unwrap();
     let client = self::client(&cache);
     mirror.asked();
     get(&client, mirror.url("/pool/hello_1.0_amd64.deb")).await;
     assert_eq!(mirror.asked().len(), 1, "it had to go");
+}
+
+#[tokio::test]
+async fn no_guest_gets_at_this_machine_through_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Utf8Path::from_path(folder.path()).unwrap();
+    let mirror = mirror().await;
+    let settings = PackageSettings::default();
+    let cache = PackageCache::start(folder, &settings).await.unwrap();
+    let client = client(&cache);
+    let (status, text) = get(&client, mirror.url("/pool/hello_1.0_amd64.deb")).await;
+    assert_eq!(status, 403);
+    assert!(text.contains("this machine or its cloud's"), "{text}");
+    // By a name it is known only once that is looked up.
+    let port = mirror.server.address().port();
+    let (status, text) = get(&client, format!("http://localhost:{port}/x")).await;
+    assert_eq!(status, 502);
+    assert!(text.contains("localhost is this machine"), "{text}");
+    // Nor may a mirror send on to it.
+    let named = PackageCache::start(folder, &beside()).await.unwrap();
+    let (status, text) = get(&self::client(&named), mirror.url("/moved")).await;
+    assert_eq!(status, 502);
+    assert!(text.contains("not among `packages.mirrors`"), "{text}");
+    assert_eq!(mirror.asked(), ["/moved"]);
 }

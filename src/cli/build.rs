@@ -191,12 +191,13 @@ pub async fn bake_image(
     session: &Session,
 ) -> Result<ExitCode> {
     let attended = attend(store, &session.home, image, session.printer.reader())?;
+    let settings = Settings::read(&session.home)?.packages;
     let packages =
         if args.no_package_cache || !plan.machine.network.has_packages() || from != Stage::Build {
             None
         } else {
             Some(Arc::new(
-                PackageCache::start(&session.home.packages()).await?,
+                PackageCache::start(&session.home.packages(), &settings).await?,
             ))
         };
     let options = Options {

@@ -225,7 +225,8 @@ async fn packages(prepared: &Prepared, session: &Session) -> Result<Option<Packa
     if !prepared.plan.machine.network.has_packages() {
         return Ok(None);
     }
-    PackageCache::start(&session.home.packages())
+    let settings = Settings::read(&session.home)?.packages;
+    PackageCache::start(&session.home.packages(), &settings)
         .await
         .map(Some)
 }

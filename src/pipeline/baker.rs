@@ -14,7 +14,7 @@ use crate::distribute;
 use crate::error::Result;
 use crate::events::Events;
 use crate::machine::{Accelerator, Host, QemuSettings};
-use crate::packages::PackageCache;
+use crate::packages::{PackageCache, PackageSettings};
 use crate::signing::Seal;
 use crate::store::{Home, PACKAGES, Settings};
 
@@ -60,6 +60,8 @@ pub struct LocalBaker {
     pub signer: Option<Seal>,
     /// How QEMU runs.
     pub qemu: QemuSettings,
+    /// Where packages come from.
+    pub packages: PackageSettings,
 }
 
 impl LocalBaker {
@@ -74,6 +76,7 @@ impl LocalBaker {
             cache: home.cache(),
             signer: settings.signing.seal(home.path(), None)?,
             qemu: settings.qemu,
+            packages: settings.packages,
         })
     }
 }
@@ -87,7 +90,9 @@ impl Baker for LocalBaker {
             let host = Host::find(arch, order.accelerator, &self.cache, &self.qemu).await?;
             let packages = if order.plan.machine.network.has_packages() {
                 let folder = self.cache.join(PACKAGES);
-                Some(Arc::new(PackageCache::start(&folder).await?))
+                Some(Arc::new(
+                    PackageCache::start(&folder, &self.packages).await?,
+                ))
             } else {
                 None
             };

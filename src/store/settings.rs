@@ -1,4 +1,4 @@
-//! `config.toml` of a home: quotas, how long leftovers are kept, what signs, and as whom QEMU runs.
+//! `config.toml` of a home: quotas, how long leftovers are kept, what signs, as whom QEMU runs, and where packages come from.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::Home;
 use crate::documents::quota::{QUOTAS, default_of};
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::machine::QemuSettings;
+use crate::packages::PackageSettings;
 use crate::signing::SigningSettings;
 
 /// The file's name.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub signing: SigningSettings,
     /// How QEMU runs.
     pub qemu: QemuSettings,
+    /// Which servers the package cache asks for guests.
+    pub packages: PackageSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
