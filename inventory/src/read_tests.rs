@@ -47,6 +47,7 @@ fn packages_of_debian_and_of_languages() {
         "Package: libc6\nStatus: install ok installed\nMaintainer: GNU Libc Maintainers <x@y>\nArchitecture: amd64\nSource: glibc (2.36-9)\n\
          Version: 2.36-9+deb12u7\nDescription: C\n long\n\n\
          Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
+         Package: waits\nStatus: install ok half-configured\nVersion: 2\nArchitecture: all\n\n\
          Package: bad\nStatus: install ok installed\nVersion: \x07\n\nnonsense\n",
     );
     put(
@@ -79,6 +80,12 @@ fn packages_of_debian_and_of_languages() {
         "srv/app/package.json",
         r#"{"name": "app", "version": "1.0.0"}"#,
     );
+    // As an editor on Windows has left it; npm takes it.
+    put(
+        &tree,
+        "srv/app/node_modules/marked/package.json",
+        "\u{feff}{\"name\": \"marked\", \"version\": \"12.0.0\"}",
+    );
     put(&tree, "srv/app/node_modules/broken/package.json", "{");
     let inventory = disk(&tree);
     let found: Vec<String> = inventory
@@ -91,9 +98,11 @@ fn packages_of_debian_and_of_languages() {
         [
             "pkg:deb/debian/base-files@12?arch=amd64&distro=debian-12",
             "pkg:deb/debian/libc6@2.36-9%2Bdeb12u7?arch=amd64&distro=debian-12&upstream=glibc%402.36-9",
+            "pkg:deb/debian/waits@2?arch=all&distro=debian-12",
             "pkg:pypi/requests@2.31.0",
             "pkg:pypi/six@1.16.0",
             "pkg:npm/%40babel/core@7.24.0",
+            "pkg:npm/marked@12.0.0",
         ]
     );
     assert_eq!(
@@ -102,7 +111,10 @@ fn packages_of_debian_and_of_languages() {
     );
     assert_eq!(
         inventory.notes,
-        ["a package with an impossible name or version is left out"]
+        [
+            "/srv/app/node_modules/broken/package.json names no package and version",
+            "a package with an impossible name or version is left out",
+        ]
     );
 }
 

@@ -7,9 +7,9 @@ use crate::output::manifest::{OsRelease, Package};
 /// One line a package: name, version, architecture, separated by tabs. The first package manager that is there counts.
 const PACKAGES: &str = r#"
 if command -v dpkg-query >/dev/null 2>&1; then
-  dpkg-query -W -f='${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n' | sed -n 's/^installed\t//p'
+  dpkg-query -W -f='${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n' | sed -E -n 's/^(installed|unpacked|half-configured|triggers-awaited|triggers-pending)\t//p'
 elif command -v rpm >/dev/null 2>&1; then
-  rpm -qa --qf '%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\n'
+  rpm -qa --qf '%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\n' | sed '/^gpg-pubkey\t/d'
 elif command -v apk >/dev/null 2>&1; then
   apk list --installed 2>/dev/null | sed -n 's/^\(.*\)-\([0-9][^ ]*\) \([^ ]*\) .*/\1\t\2\t\3/p'
 fi"#;

@@ -49,11 +49,11 @@ fn package(stanza: &str, has_status: bool) -> Option<Package> {
                 .then(|| value.trim().to_owned())
         })
     };
-    // `want flag state`: what was removed leaves its settings, and its entry.
+    // `want flag state`: what was removed leaves its settings, and its entry; all else has its files on the disk, also
+    // what waits to be set up.
     let installed = |status: String| {
-        status.ends_with(" installed")
-            || status.ends_with(" triggers-pending")
-            || status.ends_with(" triggers-awaited")
+        let state = status.rsplit(' ').next().unwrap_or_default();
+        !["not-installed", "config-files", "half-installed"].contains(&state)
     };
     if has_status && !field("Status").is_some_and(installed) {
         return None;

@@ -22,7 +22,6 @@ pub(super) fn read(root: &dyn FileSystem, found: &mut Found) -> ovenbird_disk::R
             ));
         }
         if node.kind == NodeKind::File
-            && node.size <= LARGEST_FILE
             && let Some(ecosystem) = described(&path)
         {
             descriptions.push((ecosystem, format!("/{path}")));
@@ -36,13 +35,17 @@ pub(super) fn read(root: &dyn FileSystem, found: &mut Found) -> ovenbird_disk::R
         let Some(text) = found.file(root, &path, LARGEST_FILE) else {
             continue;
         };
+        let text = text.trim_start_matches('\u{feff}');
         let package = match ecosystem {
-            Ecosystem::PyPi => python(&text),
-            _ => node(&text),
+            Ecosystem::PyPi => python(text),
+            _ => node(text),
         };
-        if let Some(mut package) = package {
-            package.paths.insert(path);
-            found.add(package);
+        match package {
+            Some(mut package) => {
+                package.paths.insert(path);
+                found.add(package);
+            }
+            None => found.note(format!("{path} names no package and version")),
         }
     }
     Ok(())
