@@ -18,14 +18,16 @@ const READ_AT_MOST: u64 = 1 << 20;
 /// Rules by what a file holds.
 const PATTERNS: [(&str, &str); 12] = [
     (
+        // With its first header or line: programs that read keys hold the marker alone. In JSON, as of Google's service
+        // accounts, and in environment files the end of a line is written as `\n`.
         "private-key",
-        r"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----\r?\n",
+        r"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[rn])+(?:[A-Za-z-]+: |[A-Za-z0-9+/=]{40})",
     ),
     ("putty-key", r"(?m)^PuTTY-User-Key-File-[23]: "),
     ("aws-access-key", r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
     (
         "aws-secret-key",
-        r#"(?i)aws_?secret_?access_?key["']?\s*[:=]\s*["']?[A-Za-z0-9/+]{40}\b"#,
+        r#"(?i)aws_?secret_?access_?key["']?\s*[:=]\s*["']?[A-Za-z0-9/+]{40}(?:[^A-Za-z0-9/+]|$)"#,
     ),
     (
         "github-token",
@@ -36,7 +38,10 @@ const PATTERNS: [(&str, &str); 12] = [
         r"\bgl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_-]{20,}",
     ),
     ("slack-token", r"\bxox[abpors]-[A-Za-z0-9-]{10,}"),
-    ("google-api-key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    (
+        "google-api-key",
+        r"\bAIza[A-Za-z0-9_-]{35}(?:[^A-Za-z0-9_-]|$)",
+    ),
     ("npm-token", r"\bnpm_[A-Za-z0-9]{36}\b"),
     ("pypi-token", r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
     (
@@ -69,13 +74,26 @@ const PAGE: usize = 4096;
 /// So many findings in free space say that something is wrong; more say nothing new.
 const FREE_FINDINGS: usize = 100;
 
-/// Where programs bring examples and tests along, which are no secrets.
-const SAMPLES: [&str; 4] = [
-    "usr/share/doc/",
-    "usr/share/man/",
-    "usr/share/perl/",
-    "usr/share/locale/",
+/// Where programs bring examples and tests along, which are no secrets: those of distributions, descriptions and test data
+/// of packages of languages, and the documentation in cloud-init and the AWS CLI.
+const SAMPLES: [&str; 13] = [
+    "usr/share/doc/*",
+    "usr/share/man/*",
+    "usr/share/perl/*",
+    "usr/share/locale/*",
+    "*.dist-info/METADATA",
+    "*.egg-info/PKG-INFO",
+    "*-packages/*/test/*",
+    "*-packages/*/tests/*",
+    "*/node_modules/*/test/*",
+    "*/node_modules/*/tests/*",
+    "*/node_modules/*/README.md",
+    "*-packages/cloudinit/config/*",
+    "*/awscli/examples/*",
 ];
+
+/// How the keys of AWS's own documentation end, which its programs and libraries bring along.
+const AWS_EXAMPLE: &[u8] = b"EXAMPLE";
 
 /// Rules by what a file is.
 const STORES: [(&str, &str); 4] = [
@@ -105,7 +123,9 @@ pub fn scan(
             return Ok(true);
         }
         let shown = String::from_utf8_lossy(path);
-        if SAMPLES.iter().any(|folder| shown.starts_with(folder))
+        if SAMPLES
+            .iter()
+            .any(|sample| super::sanitise::fits(sample.as_bytes(), path))
             || known.get(path) == Some(&Stamp::of(node))
         {
             return Ok(true);
@@ -123,11 +143,9 @@ pub fn scan(
         }
         buffer.resize(usize::try_from(node.size.min(READ_AT_MOST)).unwrap_or(0), 0);
         root.open(node)?.read_at(&mut buffer, 0)?;
-        if let Some(set) = &*SET {
-            for index in set.matches(&buffer) {
-                add(PATTERNS[index].0);
-            }
-        }
+        recognise(&buffer, &mut |rule, _| {
+            add(rule);
+        });
         Ok(true)
     })?;
     Ok(add_passwords(found, root, parent))
@@ -182,18 +200,34 @@ pub fn scan_free_space(
 }
 
 fn search_free(bytes: &[u8], at: u64, found: &mut BTreeSet<Residue>) {
-    let Some(set) = SET.as_ref().filter(|_| bytes.iter().any(|byte| *byte != 0)) else {
+    if bytes.iter().all(|byte| *byte == 0) {
         return;
-    };
+    }
+    recognise(bytes, &mut |rule, start| {
+        found.insert(Residue {
+            rule: rule.to_owned(),
+            path: format!("free space, byte {}", at + start as u64),
+        });
+    });
+}
+
+/// Tells `seen` of everything that looks like a secret: its rule, and where it begins.
+fn recognise(bytes: &[u8], seen: &mut dyn FnMut(&'static str, usize)) {
+    let Some(set) = &*SET else { return };
     for index in set.matches(bytes) {
         let Some(regex) = SINGLE.get(index).and_then(Option::as_ref) else {
             continue;
         };
+        let rule = PATTERNS[index].0;
         for hit in regex.find_iter(bytes) {
-            found.insert(Residue {
-                rule: PATTERNS[index].0.to_owned(),
-                path: format!("free space, byte {}", at + hit.start() as u64),
-            });
+            let is_example = rule.starts_with("aws-")
+                && hit
+                    .as_bytes()
+                    .windows(AWS_EXAMPLE.len())
+                    .any(|part| part == AWS_EXAMPLE);
+            if !is_example {
+                seen(rule, hit.start());
+            }
         }
     }
 }
@@ -308,11 +342,34 @@ mod tests {
             ("private-key", key("")),
             ("private-key", key("OPENSSH ")),
             ("private-key", key("RSA ")),
+            (
+                "private-key",
+                format!("{{\"key\": \"{}\"}}", key("").replace('\n', "\\n")),
+            ),
+            (
+                "private-key",
+                format!(
+                    "-----BEGIN {}PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+                    "RSA "
+                ),
+            ),
+            (
+                "private-key",
+                format!(
+                    "-----BEGIN PGP {}-----\n\n{}\n",
+                    "PRIVATE KEY BLOCK",
+                    letters(64)
+                ),
+            ),
             ("putty-key", "PuTTY-User-Key-File-3: ssh-ed25519\n".into()),
             ("aws-access-key", format!("id = AKIA{}", "ABCD2345ABCD2345")),
             (
                 "aws-secret-key",
                 format!("aws_secret_access_key = {}", letters(40)),
+            ),
+            (
+                "aws-secret-key",
+                format!("AWS_SECRET_ACCESS_KEY=\"{}/\"", letters(39)),
             ),
             (
                 "github-token",
@@ -321,6 +378,7 @@ mod tests {
             ("gitlab-token", format!("glpat-{}", letters(20))),
             ("slack-token", format!("xoxb-{}", letters(24))),
             ("google-api-key", format!("AIza{}", letters(35))),
+            ("google-api-key", format!("AIza{}-", letters(34))),
             ("npm-token", format!("npm_{}", letters(36))),
             ("pypi-token", format!("pypi-AgEIcHlwaS5vcmc{}", letters(60))),
             (
@@ -345,7 +403,14 @@ mod tests {
         let parent = disk(&tree, &folder.path().join("parent"));
         assert_eq!(scan(&*disk(&tree, &image), Some(&*parent)).unwrap(), []);
 
-        put(&tree, "usr/share/doc/example.pem", &samples()[0].1);
+        for sample in [
+            "usr/share/doc/example.pem",
+            "usr/lib/python3/dist-packages/twisted/test/server.pem",
+            "opt/venv/lib/python3.12/site-packages/PyJWT-2.6.0.dist-info/METADATA",
+            "srv/app/node_modules/@x/jwt/README.md",
+        ] {
+            put(&tree, sample, &samples()[0].1);
+        }
         put(
             &tree,
             "srv/text",
@@ -386,6 +451,28 @@ mod tests {
             all.iter()
                 .any(|found| found.path == "/etc/ssl/private/old.key")
         );
+    }
+
+    #[test]
+    fn what_programs_and_documentation_hold_is_no_secret() {
+        let rules = |text: &str| {
+            let mut rules = Vec::new();
+            recognise(text.as_bytes(), &mut |rule, _| rules.push(rule));
+            rules
+        };
+        // As in the programs of OpenSSH: the marker by which they know a key, and other strings behind it.
+        let marker = format!("-----BEGIN OPENSSH {}-----\n", "PRIVATE KEY");
+        let end = marker.replace("BEGIN", "END");
+        assert_eq!(rules(&format!("{marker}\0{end}\0aes256-ctr\0")), [""; 0]);
+        assert_eq!(rules(&format!("{marker}...\n{end}")), [""; 0]);
+        // As in the data of the AWS CLI and boto3.
+        let examples = format!(
+            "\"AccessKeyId\": \"AKIA{}\", aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCY{}\n",
+            "IOSFODNN7EXAMPLE", "EXAMPLEKEY"
+        );
+        assert_eq!(rules(&examples), [""; 0]);
+        let real = examples.replace("EXAMPLE", "B2C3D4E");
+        assert_eq!(rules(&real), ["aws-access-key", "aws-secret-key"]);
     }
 
     #[test]

@@ -93,6 +93,8 @@ wipe() {{
   for f; do shift; if [ -L "$f" ]; then rm -f "$f"; elif [ -f "$f" ]; then set -- "$@" "$f"; fi; done
   [ $# -eq 0 ] || shred -zuf -n 1 "$@" 2>/dev/null || rm -f "$@"
 }}
+# Everybody's, wherever it is: services have theirs in /var/lib or /opt.
+homes() {{ {{ printf '%s\n' /root /home/*; cut -d : -f 6 /etc/passwd; }} | grep '^/.' | sort -u; }}
 kept() {{ [ -n "$1" ] && [ -n "$W" ] && [ -e "$W/$1" ]; }}
 "#,
         working = shell_quote(working_directory),

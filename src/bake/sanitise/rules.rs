@@ -13,8 +13,8 @@ pub struct Rule {
     pub marker: Option<&'static str>,
     /// Whether it is applied only if the recipe asks for it.
     pub optional: bool,
-    /// Shell commands. `wipe` overwrites and removes files, `$W` is the working directory, `$U` the bake's user, `$A` the
-    /// agent's folder.
+    /// Shell commands. `wipe` overwrites and removes files, `homes` lists the home of every user, `$W` is the working
+    /// directory, `$U` the bake's user, `$A` the agent's folder.
     pub(super) script: &'static str,
     /// When it is applied.
     pub(super) turn: Turn,
@@ -34,7 +34,8 @@ pub(super) enum Turn {
     Last,
 }
 
-/// A condition on the finished disk. Patterns are absolute paths in which `*` stands for any part of one name.
+/// A condition on the finished disk. Patterns are absolute paths in which `*` stands for any part of one name, or begin
+/// with `~`, the home of any user.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Trace {
     /// Nothing has this path.
@@ -94,7 +95,7 @@ impl Rule {
 }
 
 /// The rules, in order.
-pub const RULES: [Rule; 28] = [
+pub const RULES: [Rule; 30] = [
     rule(
         "services",
         "running services, stopped so that they write nothing after their files are cleaned; cloud-init, which is waited for",
@@ -107,7 +108,7 @@ if command -v systemctl >/dev/null 2>&1; then
   if [ $n -ge 600 ]; then systemctl stop cloud-final.service cloud-config.service >/dev/null 2>&1; fi
   # It writes the time to a file now and then.
   systemctl stop systemd-timesyncd.service >/dev/null 2>&1
-  systemctl list-units --type=service --state=running --plain --no-legend 2>/dev/null | while read -r unit _; do
+  systemctl list-units --type=service --state=running,activating --plain --no-legend 2>/dev/null | while read -r unit _; do
     case "$unit" in
       ssh*|sshd*|systemd-*|dbus*|getty@*|serial-getty@*|user@*|cloud-*|network*|NetworkManager*|ifup@*|polkit*) ;;
       # With the sockets that would start it again: the journal writes to that of a syslog daemon.
@@ -116,6 +117,8 @@ if command -v systemctl >/dev/null 2>&1; then
   done
   # It refuses to be stopped by systemd.
   pkill -x auditd
+elif command -v rc-service >/dev/null 2>&1; then
+  for service in syslog rsyslog crond chronyd ntpd; do rc-service --ifexists --quiet "$service" stop; done
 fi"#,
         &[Nothing],
     )
@@ -165,13 +168,13 @@ wipe /var/cache/yum/x86_64/2/.gpgkeyschecked.yum"#,
         "ssh",
         "SSH host keys and every user's authorized keys",
         r#"
-wipe /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /root/.ssh/authorized_keys
-for home in /home/*; do wipe "$home/.ssh/authorized_keys"; done"#,
+wipe /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
+homes | while IFS= read -r home; do wipe "$home/.ssh/authorized_keys" "$home/.ssh/authorized_keys2"; done"#,
         &[
             Gone("/etc/ssh/ssh_host_*_key"),
             Gone("/etc/ssh/ssh_host_*_key.pub"),
-            Gone("/root/.ssh/authorized_keys"),
-            Gone("/home/*/.ssh/authorized_keys"),
+            Gone("~/.ssh/authorized_keys"),
+            Gone("~/.ssh/authorized_keys2"),
         ],
     )
     .kept_by("skip_cleanup_ssh_files"),
@@ -195,6 +198,8 @@ rm -rf /var/crash/* /var/spool/abrt/* /var/lib/systemd/coredump/* /var/lib/logro
             Gone("/var/lib/systemd/coredump/*"),
         ],
     )
+    // Package managers write of what other rules let them do.
+    .at(Turn::Last)
     .kept_by("skip_cleanup_instance_log_files"),
     rule(
         "toe",
@@ -258,6 +263,21 @@ for f in /etc/sysconfig/network-scripts/ifcfg-*; do [ -f "$f" ] && sed -i '/^HWA
     )
     .at(Turn::Lane(1)),
     rule(
+        "storage-identity",
+        "names under which one machine asks for storage: host of NVMe over fabrics, iSCSI initiator",
+        // Debian's service makes a name where it is asked to, others where there is none.
+        r#"
+rm -f /etc/nvme/hostnqn /etc/nvme/hostid
+f=/etc/iscsi/initiatorname.iscsi
+if [ -f "$f" ]; then if [ -e /etc/debian_version ]; then echo GenerateName=yes > "$f"; else rm -f "$f"; fi; fi"#,
+        &[
+            Gone("/etc/nvme/hostnqn"),
+            Gone("/etc/nvme/hostid"),
+            NoLine("/etc/iscsi/initiatorname.iscsi", "InitiatorName="),
+        ],
+    )
+    .at(Turn::Lane(1)),
+    rule(
         "state",
         "state of system services that belongs to one machine: faillock, timers, clock, caches, device lists, rpm's locks",
         r#"
@@ -280,10 +300,11 @@ rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subg
     .at(Turn::Lane(1)),
     rule(
         "enrolment",
-        "enrolment of one machine: Red Hat subscription, FreeIPA client, host keytab, SSSD's and Samba's databases",
+        "enrolment of one machine: Red Hat subscription, Ubuntu Pro, FreeIPA client, host keytab, SSSD's and Samba's databases",
         r#"
 rm -rf /etc/pki/consumer/* /etc/pki/entitlement/* /var/lib/ipa-client/sysrestore/* /var/lib/ipa-client/pki/* /etc/krb5.keytab
-rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb"#,
+rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb
+wipe /var/lib/ubuntu-advantage/private/*"#,
         &[
             Gone("/etc/pki/consumer/*"),
             Gone("/etc/pki/entitlement/*"),
@@ -291,6 +312,7 @@ rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb"#,
             Gone("/etc/krb5.keytab"),
             Gone("/var/lib/sss/db/*"),
             Gone("/var/lib/samba/private/secrets.tdb"),
+            Gone("/var/lib/ubuntu-advantage/private/*"),
         ],
     )
     .at(Turn::Lane(1))
@@ -307,21 +329,25 @@ rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/samba/private/secrets.tdb"#,
         "credentials",
         "cloud, registry and git credentials of root and users",
         r#"
-for home in /root /home/*; do
+homes | while IFS= read -r home; do
   wipe "$home/.aws/credentials" "$home/.docker/config.json" "$home/.config/containers/auth.json" "$home/.git-credentials" "$home/.netrc"
-  wipe "$home/.config/gcloud/credentials.db" "$home/.azure/accessTokens.json" "$home/.azure/msal_token_cache.json" "$home/.pypirc" "$home/.npmrc" "$home/.cargo/credentials.toml"
+  wipe "$home/.config/gcloud/credentials.db" "$home/.config/gcloud/access_tokens.db" "$home/.config/gcloud/application_default_credentials.json"
+  wipe "$home/.azure/accessTokens.json" "$home/.azure/msal_token_cache.json" "$home/.pypirc" "$home/.npmrc" "$home/.cargo/credentials.toml"
 done"#,
         &[
-            Gone("/root/.aws/credentials"),
-            Gone("/home/*/.aws/credentials"),
-            Gone("/root/.docker/config.json"),
-            Gone("/home/*/.docker/config.json"),
-            Gone("/root/.config/containers/auth.json"),
-            Gone("/home/*/.config/containers/auth.json"),
-            Gone("/root/.git-credentials"),
-            Gone("/home/*/.git-credentials"),
-            Gone("/root/.netrc"),
-            Gone("/home/*/.netrc"),
+            Gone("~/.aws/credentials"),
+            Gone("~/.docker/config.json"),
+            Gone("~/.config/containers/auth.json"),
+            Gone("~/.git-credentials"),
+            Gone("~/.netrc"),
+            Gone("~/.config/gcloud/credentials.db"),
+            Gone("~/.config/gcloud/access_tokens.db"),
+            Gone("~/.config/gcloud/application_default_credentials.json"),
+            Gone("~/.azure/accessTokens.json"),
+            Gone("~/.azure/msal_token_cache.json"),
+            Gone("~/.pypirc"),
+            Gone("~/.npmrc"),
+            Gone("~/.cargo/credentials.toml"),
         ],
     )
     .at(Turn::Lane(1))
@@ -330,34 +356,43 @@ done"#,
         "histories",
         "histories of shells and tools",
         r#"
-for home in /root /home/*; do
-  for f in .bash_history .sh_history .ash_history .zsh_history .zhistory .history .python_history .mysql_history \
-           .psql_history .sqlite_history .lesshst .viminfo .node_repl_history .wget-hsts .local/share/fish/fish_history; do
-    wipe "$home/$f"
-  done
-  rm -rf "$home/.cache"
+homes | while IFS= read -r home; do
+  wipe "$home"/.*_history "$home/.zhistory" "$home/.history" "$home/.lesshst" "$home/.viminfo" "$home/.wget-hsts" \
+       "$home/.local/share/fish/fish_history" "$home/.local/state/lesshst"
 done"#,
         &[
-            Gone("/root/.*_history"),
-            Gone("/home/*/.*_history"),
-            Gone("/root/.lesshst"),
-            Gone("/home/*/.lesshst"),
-            Gone("/root/.viminfo"),
-            Gone("/home/*/.viminfo"),
-            Gone("/root/.cache"),
-            Gone("/home/*/.cache"),
+            Gone("~/.*_history"),
+            Gone("~/.zhistory"),
+            Gone("~/.history"),
+            Gone("~/.lesshst"),
+            Gone("~/.viminfo"),
+            Gone("~/.wget-hsts"),
+            Gone("~/.local/share/fish/fish_history"),
+            Gone("~/.local/state/lesshst"),
         ],
     )
     .at(Turn::Lane(1))
     .kept_by("skip_cleanup_histories"),
     rule(
+        "user-caches",
+        "the caches of root and users (~/.cache); some programs keep there what they need",
+        r#"homes | while IFS= read -r home; do rm -rf "$home/.cache"; done"#,
+        &[Gone("~/.cache")],
+    )
+    .at(Turn::Lane(1))
+    .optional(),
+    rule(
         "containers",
         "locks of container storage, caches of snap and flatpak",
         r#"
-find /var/lib/containers /root/.local/share/containers -xdev -name '*.lock' -delete 2>/dev/null
+# Not deeper: below lie the files of images, whose own locks (Gemfile.lock, yarn.lock) belong to them.
+for storage in /var/lib/containers/storage /root/.local/share/containers/storage; do rm -f "$storage"/*.lock "$storage"/overlay-*/*.lock; done
 rm -rf /var/lib/snapd/cache/* /var/cache/snapd/* /var/tmp/flatpak-cache-* 2>/dev/null; true"#,
         &[
             Gone("/var/lib/containers/storage/*.lock"),
+            Gone("/var/lib/containers/storage/overlay-*/*.lock"),
+            Gone("/root/.local/share/containers/storage/*.lock"),
+            Gone("/root/.local/share/containers/storage/overlay-*/*.lock"),
             Gone("/var/lib/snapd/cache/*"),
             Gone("/var/cache/snapd/*"),
         ],
@@ -414,8 +449,8 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
     rule(
         "ssh-folders",
         "the whole ~/.ssh of root and users, keys and known hosts as well",
-        r#"for home in /root /home/*; do [ -d "$home/.ssh" ] && { find "$home/.ssh" -type f -exec shred -zuf -n 1 {} + ; rm -rf "$home/.ssh"; }; done; true"#,
-        &[Gone("/root/.ssh"), Gone("/home/*/.ssh")],
+        r#"homes | while IFS= read -r home; do [ -d "$home/.ssh" ] && { find "$home/.ssh" -type f -exec shred -zuf -n 1 {} + ; rm -rf "$home/.ssh"; }; done; true"#,
+        &[Gone("~/.ssh")],
     )
     .at(Turn::Lane(1))
     .optional(),
@@ -440,13 +475,13 @@ rm -rf /var/cache/dnf/* /var/cache/yum/* /var/cache/apk/* /var/lib/dnf/history* 
         r#"
 awk '$3 == "swap" && $1 !~ /^#/ {print $1}' /etc/fstab 2>/dev/null | while read -r name; do
   case "$name" in
-    UUID=*|LABEL=*) device=$(blkid -o device -t "$name" | head -n 1) ;;
+    *=*) device=$(findfs "$name" 2>/dev/null) ;;
     *) device=$name ;;
   esac
   [ -e "$device" ] || continue
   swapoff "$device" 2>/dev/null
   uuid=$(blkid -s UUID -o value "$device"); label=$(blkid -s LABEL -o value "$device")
-  if [ -f "$device" ]; then size=$(stat -c %s "$device"); fallocate -p -o 0 -l "$size" "$device"; fallocate -l "$size" "$device"; else blkdiscard -f "$device" 2>/dev/null; fi
+  if [ -f "$device" ]; then size=$(stat -c %s "$device"); fallocate -p -o 0 -l "$size" "$device"; fallocate -l "$size" "$device"; else blkdiscard -f "$device" 2>/dev/null || dd if=/dev/zero of="$device" bs=1M 2>/dev/null; fi
   mkswap ${uuid:+-U "$uuid"} ${label:+-L "$label"} "$device" >/dev/null
 done"#,
         &[Nothing],

@@ -1,5 +1,8 @@
 //! The clean-up, looked at from outside: on the finished disk, without mounting it and without believing the guest.
 
+use std::collections::BTreeSet;
+
+use ovenbird_disk::ErrorKind;
 use ovenbird_disk::fs::{self, FileSystem, Node, NodeKind};
 
 use super::rules::{RULES, Trace};
@@ -28,6 +31,7 @@ pub fn verify(
     root: &dyn FileSystem,
     results: &mut [SanitiseResult],
 ) -> ovenbird_disk::Result<Vec<Leftover>> {
+    let homes = homes(root)?;
     let mut leftovers = Vec::new();
     for result in results.iter_mut().filter(|result| result.done) {
         let Some(rule) = RULES.iter().find(|rule| rule.id == result.id) else {
@@ -35,7 +39,7 @@ pub fn verify(
         };
         let mut found = Vec::new();
         for trace in rule.traces {
-            look(root, *trace, &mut found)?;
+            look(root, &homes, *trace, &mut found)?;
         }
         let can_be_seen = !rule
             .traces
@@ -55,11 +59,49 @@ pub fn verify(
     Ok(leftovers)
 }
 
-fn look(root: &dyn FileSystem, trace: Trace, found: &mut Vec<String>) -> ovenbird_disk::Result<()> {
+/// The homes of all users, wherever they are, and what lies in `/home`.
+fn homes(root: &dyn FileSystem) -> ovenbird_disk::Result<BTreeSet<String>> {
+    let mut homes: BTreeSet<String> = matches(root, "/home/*")?
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    homes.insert("/root".into());
+    let users = there(fs::read_file(root, "/etc/passwd", LARGEST_ACCOUNTS))?.unwrap_or_default();
+    for line in String::from_utf8_lossy(&users).lines() {
+        let home = line.split(':').nth(5).unwrap_or_default();
+        let home = home.trim_end_matches('/');
+        if home.starts_with('/') {
+            homes.insert(home.to_owned());
+        }
+    }
+    Ok(homes)
+}
+
+/// What is not there is no error, all else is.
+fn there<T>(result: ovenbird_disk::Result<T>) -> ovenbird_disk::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn look(
+    root: &dyn FileSystem,
+    homes: &BTreeSet<String>,
+    trace: Trace,
+    found: &mut Vec<String>,
+) -> ovenbird_disk::Result<()> {
     match trace {
         Trace::Gone(pattern) => {
-            for (path, _) in matches(root, pattern)? {
-                found.push(format!("{path} is still there"));
+            let patterns = match pattern.strip_prefix('~') {
+                Some(rest) => homes.iter().map(|home| format!("{home}{rest}")).collect(),
+                None => vec![pattern.to_owned()],
+            };
+            for pattern in patterns {
+                for (path, _) in matches(root, &pattern)? {
+                    found.push(format!("{path} is still there"));
+                }
             }
         }
         Trace::Hollow(pattern) => {
@@ -70,7 +112,7 @@ fn look(root: &dyn FileSystem, trace: Trace, found: &mut Vec<String>) -> ovenbir
             }
         }
         Trace::AllHollow(folder) => {
-            let Ok(node) = fs::resolve(root, folder.as_bytes(), true) else {
+            let Some(node) = there(fs::resolve(root, folder.as_bytes(), true))? else {
                 return Ok(());
             };
             fs::walk(root, &node, &mut |path, node| {
@@ -82,10 +124,10 @@ fn look(root: &dyn FileSystem, trace: Trace, found: &mut Vec<String>) -> ovenbir
             })?;
         }
         Trace::NoLine(path, start) => {
-            if let Ok(text) = fs::read_file(root, path, LARGEST_ACCOUNTS)
-                && text
-                    .split(|byte| *byte == b'\n')
-                    .any(|line| line.starts_with(start.as_bytes()))
+            let text = there(fs::read_file(root, path, LARGEST_ACCOUNTS))?.unwrap_or_default();
+            if text
+                .split(|byte| *byte == b'\n')
+                .any(|line| line.starts_with(start.as_bytes()))
             {
                 found.push(format!("{path} has a line `{start}…`"));
             }
@@ -127,16 +169,24 @@ fn matches(root: &dyn FileSystem, pattern: &str) -> ovenbird_disk::Result<Vec<(S
     Ok(at)
 }
 
-/// Whether a name fits a pattern in which `*` stands for anything.
+/// Whether a name fits a pattern in which `*` stands for anything. What stands between two stars is taken where it comes
+/// first, so that no name, however it was made, costs more than its length times the pattern's.
 pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.iter().position(|byte| *byte == b'*') {
-        None => pattern == name,
-        Some(star) => {
-            let (start, rest) = (&pattern[..star], &pattern[star + 1..]);
-            name.strip_prefix(start)
-                .is_some_and(|name| (0..=name.len()).any(|skipped| fits(rest, &name[skipped..])))
-        }
+    let mut parts = pattern.split(|byte| *byte == b'*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts.filter(|part| !part.is_empty()) {
+        let Some(at) = rest.windows(part.len()).position(|found| found == part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
     }
+    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -155,6 +205,15 @@ mod tests {
             ("*", "", true),
             ("*-cloud-init-*", "10-cloud-init-ens3", true),
             ("hostname", "hostnames", false),
+            ("*/a/*", "x/a/y/a/", true),
+            ("a*a", "a", false),
+            (
+                "*-packages/*/test/*",
+                "lib/site-packages/x/y/test/key",
+                true,
+            ),
+            ("*-packages/*/test/*", "lib/site-packages/test/key", false),
+            ("**a**", "a", true),
         ] {
             assert_eq!(
                 fits(pattern.as_bytes(), name.as_bytes()),
@@ -187,7 +246,9 @@ mod tests {
         let tree = folder.path().join("tree");
         let image = folder.path().join("disk.raw");
         put(&tree, "/etc/os-release", "ID=debian\n");
-        put(&tree, "/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+        let users =
+            "root:x:0:0::/root:/bin/sh\napp:x:9:9::/srv/app/:/bin/sh\nno:x:8:8::/nowhere:/bin/sh\n";
+        put(&tree, "/etc/passwd", users);
         put(&tree, "/etc/machine-id", "");
         put(&tree, "/var/log/lastlog", "");
         put(&tree, "/home/admin/.profile", "# mine\n");
@@ -204,11 +265,13 @@ mod tests {
         for rule in &RULES {
             for trace in rule.traces {
                 let (path, text) = match trace {
-                    Trace::Gone(pattern) => (pattern.replace('*', "x"), "left"),
+                    Trace::Gone(pattern) => {
+                        (pattern.replace('*', "x").replace('~', "/srv/app"), "left")
+                    }
                     Trace::Hollow(pattern) => (pattern.replace('*', "x"), "full"),
                     Trace::AllHollow(folder) => (format!("{folder}/deep/er.log"), "line"),
                     Trace::NoLine(path, start) => {
-                        put(&tree, path, &format!("root:x\n{start}x:1000\n"));
+                        put(&tree, path, &format!("{users}{start}x:1000\n"));
                         wanted.insert((rule.id, path.to_string()));
                         continue;
                     }
@@ -224,12 +287,13 @@ mod tests {
         }
         let mut dirty = results();
         let root = disk(&tree, &image);
+        let homes = homes(&*root).unwrap();
         let mut all = Vec::new();
         for (rule, path) in &wanted {
             let traces = RULES.iter().find(|known| known.id == *rule).unwrap().traces;
             let mut found = Vec::new();
             for trace in traces {
-                look(&*root, *trace, &mut found).unwrap();
+                look(&*root, &homes, *trace, &mut found).unwrap();
             }
             assert!(
                 found.iter().any(|found| found.starts_with(path.as_str())),
