@@ -47,7 +47,7 @@ fn packages_of_debian_and_of_languages() {
         "Package: libc6\nStatus: install ok installed\nMaintainer: GNU Libc Maintainers <x@y>\nArchitecture: amd64\nSource: glibc (2.36-9)\n\
          Version: 2.36-9+deb12u7\nDescription: C\n long\n\n\
          Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
-         Package: waits\nStatus: install ok half-configured\nVersion: 2\nArchitecture: all\n\n\
+         Package: waits\nStatus: install ok half-configured\nVersion: 2\nArchitecture: all\nSource: waits (1\x1b[2J)\n\n\
          Package: bad\nStatus: install ok installed\nVersion: \x07\n\nnonsense\n",
     );
     put(
@@ -114,6 +114,7 @@ fn packages_of_debian_and_of_languages() {
         [
             "/srv/app/node_modules/broken/package.json names no package and version",
             "a package with an impossible name or version is left out",
+            "a source with an impossible name or version is left out",
         ]
     );
 }

@@ -4,44 +4,13 @@ use std::fs;
 
 use camino::Utf8PathBuf;
 
-use super::super::plan::{MachinePlan, Parent, PlannedFile, planned};
+use super::super::plan::{PlannedFile, plain, planned};
 use super::*;
 use crate::layers::{Record, host_start};
-use crate::machine::{Arch, Firmware, Network};
+use crate::machine::{Firmware, Network};
 
 fn plan() -> BakePlan {
-    BakePlan {
-        name: "web".into(),
-        version: "1.0.0".into(),
-        recipe: serde_json::json!({}),
-        parent: Parent {
-            name: "debian-12".into(),
-            version: "12.0.0".into(),
-            disk: "/bases/disk.qcow2".into(),
-            format: "qcow2".into(),
-            sha256: "a".repeat(64),
-            firmware: vec![Firmware::Bios],
-            kernel: None,
-        },
-        components: ["one", "two", "three"].map(planned).into(),
-        root_size: None,
-        working_directory: "/tmp".into(),
-        machine: MachinePlan {
-            arch: Arch::X86_64,
-            firmware: Firmware::Bios,
-            cpus: 2,
-            memory_mib: 1024,
-            network: Network::User,
-        },
-        outputs: Vec::new(),
-        destination: None,
-        tests: Vec::new(),
-        sanitise: Default::default(),
-        vulnerabilities: None,
-        residue_allowed: Vec::new(),
-        local_values: Vec::new(),
-        tags: BTreeMap::new(),
-    }
+    plain(["one", "two", "three"].map(planned).into())
 }
 
 /// Makes all layers that a plan wants, as a bake would.

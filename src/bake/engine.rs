@@ -483,11 +483,18 @@ impl Bake<'_> {
     /// Everything that can keep the disk from being copied.
     async fn look_at(&self, built: &Built) -> Result<(Inspection, Inventory, Option<Scan>)> {
         let mut found = self.inspect(built).await?;
-        let blind = found.blind.as_deref().unwrap_or_default();
-        let inventory = found
-            .inventory
-            .take()
-            .unwrap_or_else(|| sbom::told(&built.os, &built.packages, blind));
+        let told = |why: &str| sbom::told(&built.os, &built.packages, why);
+        let inventory = match found.inventory.take() {
+            None => told(found.blind.as_deref().unwrap_or_default()),
+            // The database may lie where nobody could look.
+            Some(seen) if !built.packages.is_empty() && !has_database(&seen) => {
+                let mut inventory = told("no database of packages could be read");
+                inventory.packages.extend(seen.packages);
+                inventory.notes.extend(seen.notes);
+                inventory
+            }
+            Some(inventory) => inventory,
+        };
         let check = self.plan.vulnerabilities.as_ref();
         let scan = image_scan::scan(check, &inventory, self.recorder).await?;
         Ok((found, inventory, scan))
@@ -507,6 +514,12 @@ impl Bake<'_> {
                 if let Some(reason) = &found.blind {
                     recorder.events().warn(format!(
                         "the clean-up is not verified, the disk can't be looked into: {reason}"
+                    ));
+                }
+                for unread in &found.unread {
+                    recorder.events().warn(format!(
+                        "the clean-up is not verified below {}, it can't be looked into: {}",
+                        unread.at, unread.why
                     ));
                 }
                 let verified = found.sanitised.iter().filter(|rule| rule.verified).count();
@@ -644,6 +657,12 @@ pub(super) async fn deploy(guest: &Guest, recorder: &Recorder) -> Result<((), St
         seconds: recorder.seconds(),
     });
     Ok(((), version))
+}
+
+/// Whether packages of the distribution were found.
+fn has_database(inventory: &Inventory) -> bool {
+    let mut packages = inventory.packages.iter();
+    packages.any(|package| package.ecosystem.is_of_a_distribution())
 }
 
 /// The purpose of the build guest's boot in the manifest.

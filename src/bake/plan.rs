@@ -215,3 +215,40 @@ pub(super) fn planned(name: &str) -> PlannedComponent {
         files: Vec::new(),
     }
 }
+
+/// A plan with nothing else than these components.
+#[cfg(test)]
+pub(super) fn plain(components: Vec<PlannedComponent>) -> BakePlan {
+    BakePlan {
+        name: "web".into(),
+        version: "1.0.0".into(),
+        recipe: serde_json::json!({}),
+        parent: Parent {
+            name: "debian-12".into(),
+            version: "12.0.0".into(),
+            disk: "/bases/disk.qcow2".into(),
+            format: "qcow2".into(),
+            sha256: "a".repeat(64),
+            firmware: vec![Firmware::Bios],
+            kernel: None,
+        },
+        components,
+        root_size: None,
+        working_directory: "/tmp".into(),
+        machine: MachinePlan {
+            arch: Arch::X86_64,
+            firmware: Firmware::Bios,
+            cpus: 2,
+            memory_mib: 1024,
+            network: Network::User,
+        },
+        outputs: Vec::new(),
+        destination: None,
+        tests: Vec::new(),
+        sanitise: Choice::default(),
+        vulnerabilities: None,
+        residue_allowed: Vec::new(),
+        local_values: Vec::new(),
+        tags: BTreeMap::new(),
+    }
+}

@@ -32,7 +32,7 @@ pub struct Args {
     /// Folder that may hold backing files, besides the disk's own
     #[arg(long, global = true, value_name = "DIR")]
     backing_dir: Vec<Utf8PathBuf>,
-    /// Number of the partition; the root filesystem when not given, 0 for a disk without partitions
+    /// Number of the partition, 0 for a disk without any; without it the root filesystem, with what its fstab mounts from this disk
     #[arg(long, global = true, value_name = "N")]
     partition: Option<u32>,
 }
@@ -275,10 +275,11 @@ fn read_error(error: ovenbird_disk::Error) -> Failure {
 /// The filesystem that the person means.
 pub(super) fn filesystem(image: &Image, partition: Option<u32>) -> Result<Box<dyn FileSystem>> {
     let Some(number) = partition else {
-        return fs::find_root(&image.reader).map(|(_, fs)| fs).map_err(|e| {
+        let tree = fs::Tree::open(&image.reader).map_err(|e| {
             failed(e, FailureKind::Config, "cannot find the root filesystem")
                 .with_hint("name a partition with --partition; `ovenbird disk info` lists them")
-        });
+        })?;
+        return Ok(Box::new(tree));
     };
     let volumes = Volume::list(&*image.reader).map_err(read_error)?;
     volumes

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod ext4;
 pub mod fat;
 mod identity;
+mod tree;
 mod walk;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use cache::CachedReader;
 pub use identity::Identity;
+pub use tree::{Tree, Unread};
 pub use walk::{Change, DiffOptions, copy_out, copy_to, diff, walk};
 
 use crate::table::{Partition, PartitionTable};
@@ -100,6 +102,10 @@ pub trait FileSystem: Send + Sync {
     fn free_space(&self, sink: &mut dyn FnMut(Range<u64>) -> Result<()>) -> Result<bool> {
         let _ = sink;
         Ok(false)
+    }
+    /// What is mounted in it and could not be looked into.
+    fn unread(&self) -> &[Unread] {
+        &[]
     }
 }
 

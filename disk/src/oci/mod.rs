@@ -17,7 +17,8 @@ pub use layout::Form;
 
 use self::layer::Layer;
 use self::layout::Layout;
-use crate::{DiskReader, Progress, Result, Sha256Digest};
+use crate::fs::{FileSystem as _, FsKind, Tree};
+use crate::{DiskReader, Error, Progress, Result, Sha256Digest};
 
 /// What to make of a disk.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +69,15 @@ pub fn export(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let (_, fs) = crate::fs::find_root(&reader)?;
-    export_tree(&*fs, options, out, progress)
+    // What the firmware boots from has neither owners nor modes, and nothing that a container could use.
+    let tree = Tree::with(&reader, &|kind| kind != FsKind::Fat)?;
+    if let Some(unread) = tree.unread().first() {
+        return Err(Error::unsupported(format!(
+            "{} can't be read: {}",
+            unread.at, unread.why
+        )));
+    }
+    export_tree(&tree, options, out, progress)
 }
 
 /// Like [`export`], from a filesystem that the caller has opened.

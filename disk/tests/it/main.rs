@@ -8,3 +8,4 @@ mod guest;
 mod hostile;
 mod oci;
 mod preflight;
+mod tree;

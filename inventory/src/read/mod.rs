@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use ovenbird_disk::ErrorKind;
 use ovenbird_disk::fs::{self, FileSystem};
 
-use crate::{Distro, Inventory, Package};
+use crate::{Distro, Inventory, Package, Source};
 
 /// Bytes of a database; Debian's of a full desktop has some 10 MiB.
 const LARGEST_DATABASE: u64 = 256 << 20;
@@ -40,6 +40,9 @@ pub fn read(root: &dyn FileSystem) -> ovenbird_disk::Result<Inventory> {
     rpm::read(root, &mut found);
     apk::read(root, &mut found);
     languages::read(root, &mut found)?;
+    for unread in root.unread() {
+        found.note(format!("{} was not looked into: {}", unread.at, unread.why));
+    }
     if found.packages.len() > MOST {
         found.packages.truncate(MOST);
         found.note(format!("more than {MOST} packages: the rest is left out"));
@@ -60,6 +63,8 @@ struct Found {
 
 impl Found {
     fn note(&mut self, text: String) {
+        // Paths and names are the guest's, and notes are printed on terminals.
+        let text = text.replace(char::is_control, "\u{fffd}");
         // A disk of nothing but damage shall not fill memory with complaints.
         if self.notes.len() < 100 {
             self.notes.insert(text);
@@ -67,12 +72,17 @@ impl Found {
     }
 
     /// Adds a package if its name and version can be any.
-    fn add(&mut self, package: Package) {
+    fn add(&mut self, mut package: Package) {
         let sound = |text: &str| {
             !text.is_empty()
                 && text.chars().count() <= LONGEST
                 && !text.chars().any(char::is_control)
         };
+        let is_sound =
+            |source: &Source| sound(&source.name) && source.version.as_deref().is_none_or(sound);
+        if package.source.take_if(|source| !is_sound(source)).is_some() {
+            self.note("a source with an impossible name or version is left out".into());
+        }
         if !sound(&package.name) || !sound(&package.version) {
             self.note("a package with an impossible name or version is left out".into());
         } else if self.packages.len() <= MOST {

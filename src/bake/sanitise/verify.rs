@@ -23,7 +23,7 @@ pub struct Leftover {
 }
 
 /// Looks whether every rule that ran did its work; rules that were kept are not looked at. `results` learn which rules
-/// were verified.
+/// were verified: those that left no trace, and none of whose traces could lie where nobody can look.
 ///
 /// # Errors
 /// If the filesystem is damaged.
@@ -45,7 +45,16 @@ pub fn verify(
             .traces
             .iter()
             .all(|trace| matches!(trace, Trace::Nothing));
-        result.verified = can_be_seen && found.is_empty();
+        let is_hidden = rule
+            .traces
+            .iter()
+            .flat_map(|trace| patterns(*trace, &homes))
+            .any(|pattern| {
+                root.unread()
+                    .iter()
+                    .any(|unread| may_lie_in(&pattern, &unread.at))
+            });
+        result.verified = can_be_seen && found.is_empty() && !is_hidden;
         let more = found.len().saturating_sub(NAMED);
         found.truncate(NAMED);
         if more > 0 {
@@ -77,6 +86,31 @@ fn homes(root: &dyn FileSystem) -> ovenbird_disk::Result<BTreeSet<String>> {
     Ok(homes)
 }
 
+/// A pattern with every home in place of `~`.
+fn expanded(pattern: &str, homes: &BTreeSet<String>) -> Vec<String> {
+    match pattern.strip_prefix('~') {
+        Some(rest) => homes.iter().map(|home| format!("{home}{rest}")).collect(),
+        None => vec![pattern.to_owned()],
+    }
+}
+
+/// Where a trace is looked for.
+fn patterns(trace: Trace, homes: &BTreeSet<String>) -> Vec<String> {
+    match trace {
+        Trace::Gone(pattern) => expanded(pattern, homes),
+        Trace::Hollow(path) | Trace::NoLine(path, _) => vec![path.to_owned()],
+        Trace::AllHollow(folder) => vec![format!("{folder}/*")],
+        Trace::Nothing => Vec::new(),
+    }
+}
+
+/// Whether something that fits a pattern may lie below a folder.
+fn may_lie_in(pattern: &str, folder: &str) -> bool {
+    let literal = pattern.split('*').next().unwrap_or_default();
+    let below = format!("{}/", folder.trim_end_matches('/'));
+    literal.starts_with(&below) || (literal != pattern && below.starts_with(literal))
+}
+
 /// What is not there is no error, all else is.
 fn there<T>(result: ovenbird_disk::Result<T>) -> ovenbird_disk::Result<Option<T>> {
     match result {
@@ -94,11 +128,7 @@ fn look(
 ) -> ovenbird_disk::Result<()> {
     match trace {
         Trace::Gone(pattern) => {
-            let patterns = match pattern.strip_prefix('~') {
-                Some(rest) => homes.iter().map(|home| format!("{home}{rest}")).collect(),
-                None => vec![pattern.to_owned()],
-            };
-            for pattern in patterns {
+            for pattern in expanded(pattern, homes) {
                 for (path, _) in matches(root, &pattern)? {
                     found.push(format!("{path} is still there"));
                 }
@@ -194,7 +224,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::bake::test_disk::disk;
+    use crate::bake::test_disk::{disk, partitioned, volume};
 
     #[test]
     fn patterns_fit_names() {
@@ -260,13 +290,32 @@ mod tests {
             .map(|result| result.id.as_str())
             .collect();
         assert_eq!(unseen, ["services", "swap"]);
+        // Where logs are on a filesystem that can't be read, nobody can say that they are gone.
+        put(&tree, "/etc/fstab", "/dev/sda2 /var/log xfs defaults 0 0\n");
+        let mut partly = results();
+        volume(&tree, &image);
+        let root = std::fs::read(&image).unwrap();
+        let disk_of_two = partitioned(&folder.path().join("two"), &[&root, b"XFSB"]);
+        let seen = fs::Tree::open(&disk_of_two).unwrap();
+        assert_eq!(verify(&seen, &mut partly).unwrap(), []);
+        let hidden: Vec<&str> = clean
+            .iter()
+            .zip(&partly)
+            .filter(|(seen, now)| seen.verified && !now.verified)
+            .map(|(seen, _)| seen.id.as_str())
+            .collect();
+        assert_eq!(hidden, ["cloud-init", "logs", "ssm-logs"]);
 
         let mut wanted = std::collections::BTreeSet::new();
         for rule in &RULES {
             for trace in rule.traces {
                 let (path, text) = match trace {
                     Trace::Gone(pattern) => {
-                        (pattern.replace('*', "x").replace('~', "/srv/app"), "left")
+                        let path = match pattern.strip_prefix('~') {
+                            Some(rest) => format!("/srv/app{rest}"),
+                            None => (*pattern).to_owned(),
+                        };
+                        (path.replace('*', "x"), "left")
                     }
                     Trace::Hollow(pattern) => (pattern.replace('*', "x"), "full"),
                     Trace::AllHollow(folder) => (format!("{folder}/deep/er.log"), "line"),
