@@ -84,6 +84,7 @@ PARTUUID=00000000-1111-2222-3333-444444444444\t/home ext4 nodev 0 2
 PARTLABEL=part\\0404 /srv/with\\040space ext4 ro 0 0
 UUID=12345678-bbbb-cccc-dddd-eeeeeeeeeeee /data ext4 nofail 0 2
 /dev/sdb1 /other ext4 nofail 0 2
+/dev/vda2 /home/kim ext4 defaults 0 0
 /var/cache /srv/cache none bind 0 0
 tmpfs /tmp tmpfs defaults 0 0
 /dev/vda9 none swap sw 0 0

@@ -246,6 +246,7 @@ rm -rf /run/systemd/netif/leases/*"#,
             Gone("/var/lib/systemd/random-seed"),
             Gone("/var/lib/systemd/credential.secret"),
             Gone("/var/lib/NetworkManager/secret_key"),
+            Gone("/boot/efi/loader/random-seed"),
             Gone("/boot/loader/random-seed"),
         ],
     )
