@@ -55,6 +55,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct PackageCache {
     server: Loopback,
+    mirrors: Mirrors,
     counts: Arc<Counts>,
 }
 
@@ -94,7 +95,7 @@ impl PackageCache {
         let store = Arc::new(Store {
             folder: folder.to_owned(),
             client,
-            mirrors,
+            mirrors: mirrors.clone(),
             counts: Arc::clone(&counts),
         });
         let server = Loopback::serve(move |request| {
@@ -102,7 +103,11 @@ impl PackageCache {
             async move { store.answer(request).await }
         })
         .await?;
-        Ok(Self { server, counts })
+        Ok(Self {
+            server,
+            mirrors,
+            counts,
+        })
     }
 
     /// Where the proxy listens.
@@ -114,10 +119,12 @@ impl PackageCache {
     pub fn summary(&self) -> Option<String> {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (served, fetched) = (of(&self.counts.served), of(&self.counts.fetched));
-        (served + fetched > 0).then(|| {
+        let passed = (served + fetched > 0).then(|| {
             let mib = of(&self.counts.served_bytes) as f64 / f64::from(1 << 20);
-            format!("package downloads: {served} from the cache ({mib:.1} MiB), {fetched} from the mirrors")
-        })
+            format!("{served} from the cache ({mib:.1} MiB), {fetched} from the mirrors")
+        });
+        let told: Vec<String> = passed.into_iter().chain(self.mirrors.refused()).collect();
+        (!told.is_empty()).then(|| format!("package downloads: {}", told.join("; ")))
     }
 }
 

@@ -212,6 +212,10 @@ async fn no_guest_gets_at_this_machine_through_it() {
     let (status, text) = get(&client, format!("http://localhost:{port}/x")).await;
     assert_eq!(status, 502);
     assert!(text.contains("localhost is this machine"), "{text}");
+    insta::assert_snapshot!(
+        cache.summary().unwrap(),
+        @"package downloads: not asked: 127.0.0.1, localhost (this machine's own or its cloud's; a mirror among them has to be named under `packages.mirrors` of config.toml)"
+    );
     // Nor may a mirror send on to it.
     let named = PackageCache::start(folder, &beside()).await.unwrap();
     let (status, text) = get(&self::client(&named), mirror.url("/moved")).await;

@@ -388,15 +388,13 @@ impl Bake<'_> {
             validate: true,
             packages: self.options.packages.as_deref(),
         };
-        let stand = stage.run().await?;
-        if let Some(summary) = self
-            .options
-            .packages
-            .as_ref()
-            .and_then(|packages| packages.summary())
-        {
+        let stand = stage.run().await;
+        // Also of a build that failed: a mirror that was not asked may be why.
+        let packages = self.options.packages.as_ref();
+        if let Some(summary) = packages.and_then(|packages| packages.summary()) {
             recorder.events().note(summary);
         }
+        let stand = stand?;
         let guest = self.instances.guest()?;
         let (os, packages) = recorder
             .step(

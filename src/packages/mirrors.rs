@@ -1,8 +1,9 @@
 //! Which servers the package cache asks for a guest: mirrors, but neither this machine itself nor what tells a cloud's
 //! machines who they are. The request is the host's own, so none of what holds the guest back would.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -17,6 +18,8 @@ pub struct PackageSettings {
     pub mirrors: Vec<String>,
 }
 
+/// So many refused servers are remembered; a guest must not fill memory with names.
+const MOST_REFUSED: usize = 8;
 /// So many servers may send on to each other.
 const MOST_REDIRECTS: usize = 10;
 
@@ -34,6 +37,8 @@ pub(super) struct Mirrors {
     named: Arc<[String]>,
     /// Proxies by which this machine reaches others, wherever they are.
     proxies: Arc<[String]>,
+    /// What was asked for in vain.
+    refused: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Mirrors {
@@ -46,6 +51,36 @@ impl Mirrors {
         Self {
             named: settings.mirrors.clone().into(),
             proxies: proxies.collect(),
+            refused: Arc::default(),
+        }
+    }
+
+    /// The servers that were asked for in vain, and why, for the person; `None` if there are none.
+    pub(super) fn refused(&self) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_empty() {
+            return None;
+        }
+        let hosts: Vec<&str> = refused.iter().map(String::as_str).collect();
+        let why = if self.named.is_empty() {
+            "this machine's own or its cloud's; a mirror among them has to be named under `packages.mirrors` of config.toml"
+        } else {
+            "not among `packages.mirrors` of config.toml"
+        };
+        Some(format!("not asked: {} ({why})", hosts.join(", ")))
+    }
+
+    fn refuse(&self, host: &str) -> String {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() < MOST_REFUSED {
+            refused.insert(host.to_owned());
+        }
+        if self.named.is_empty() {
+            format!(
+                "{host} is this machine or its cloud's; if it is a mirror, name it under `packages.mirrors` of config.toml"
+            )
+        } else {
+            format!("{host} is not among `packages.mirrors` of config.toml")
         }
     }
 
@@ -53,17 +88,14 @@ impl Mirrors {
     pub(super) fn check(&self, url: &Url) -> Result<(), String> {
         let host = url.host_str().unwrap_or_default();
         if !self.named.is_empty() {
-            return if self.names(host) {
-                Ok(())
-            } else {
-                Err(format!(
-                    "{host} is not among `packages.mirrors` of config.toml"
-                ))
+            return match self.names(host) {
+                true => Ok(()),
+                false => Err(self.refuse(host)),
             };
         }
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         match bare.parse() {
-            Ok(address) if is_near(address) => Err(refused(host)),
+            Ok(address) if is_near(address) => Err(self.refuse(host)),
             _ => Ok(()),
         }
     }
@@ -98,17 +130,11 @@ impl Resolve for Mirrors {
                 .filter(|address| is_known || !is_near(address.ip()))
                 .collect();
             if found.is_empty() {
-                return Err(refused(name).into());
+                return Err(mirrors.refuse(name).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
-}
-
-fn refused(host: &str) -> String {
-    format!(
-        "{host} is this machine or its cloud's; if it is a mirror, name it under `packages.mirrors` of config.toml"
-    )
 }
 
 /// Whether it is this machine, something on the same wire, or its cloud.
