@@ -143,6 +143,23 @@ impl Release {
         self.0.starts_with("debian:")
     }
 
+    /// The sources that a signed kernel was made from, by the name of the sources of its signatures; none if it is no such name.
+    ///
+    /// Advisories know only those. Debian signs per architecture, <https://wiki.debian.org/SecureBoot>; Ubuntu per flavour.
+    pub(crate) fn unsigned_kernel(&self, source: &str) -> Option<String> {
+        let rest = source.strip_prefix("linux-signed")?;
+        let flavour = if self.is_debian() {
+            ["-amd64", "-arm64", "-i386"]
+                .iter()
+                .find_map(|architecture| rest.strip_suffix(architecture))?
+        } else if self.0.starts_with("ubuntu:") {
+            rest
+        } else {
+            return None;
+        };
+        (flavour.is_empty() || flavour.starts_with('-')).then(|| format!("linux{flavour}"))
+    }
+
     /// A package's name as advisories are looked up by it.
     pub fn package_name(&self, name: &str) -> String {
         if self.0 == Ecosystem::PyPi.purl_type() {
@@ -264,6 +281,34 @@ mod tests {
         assert_eq!(Release::of_distro(&distro).unwrap().as_str(), "debian:14");
         distro.codename.clear();
         assert_eq!(Release::of_distro(&distro), None);
+    }
+
+    #[test]
+    fn signed_kernels_have_the_name_of_what_was_signed() {
+        let debian = Release::of_osv("Debian:12").unwrap();
+        let ubuntu = Release::of_osv("Ubuntu:22.04:LTS").unwrap();
+        let rocky = Release::of_osv("Rocky Linux:9").unwrap();
+        for (release, source, kernel) in [
+            (&debian, "linux-signed-amd64", Some("linux")),
+            (&debian, "linux-signed-arm64", Some("linux")),
+            (&debian, "linux-signed-i386", Some("linux")),
+            (&debian, "linux-signed-6.1-amd64", Some("linux-6.1")),
+            (&debian, "linux-signed-aws", None),
+            (&debian, "linux", None),
+            (&debian, "linux-latest", None),
+            (&ubuntu, "linux-signed", Some("linux")),
+            (&ubuntu, "linux-signed-aws", Some("linux-aws")),
+            (&ubuntu, "linux-signed-hwe-6.5", Some("linux-hwe-6.5")),
+            (&ubuntu, "linux-signedness", None),
+            (&ubuntu, "linux-meta-aws", None),
+            (&rocky, "linux-signed", None),
+        ] {
+            assert_eq!(
+                release.unsigned_kernel(source).as_deref(),
+                kernel,
+                "{release} {source}"
+            );
+        }
     }
 
     #[test]

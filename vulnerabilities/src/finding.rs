@@ -34,7 +34,7 @@ pub struct Finding {
     pub ecosystem: String,
     /// The package that advisories speak of; of distributions mostly the source package.
     pub package: String,
-    /// Its version.
+    /// Its version; that of what is installed, where advisories name only this and it has one of its own.
     pub installed: String,
     /// The versions that correct it, lowest first; none if there is none yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

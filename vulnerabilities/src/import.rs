@@ -30,7 +30,7 @@ const MOST_COMPLAINTS: usize = 5;
 /// Why a source can't be read at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// A file or folder can't be read.
+    /// A file or folder can't be read, or not to its end.
     #[error("cannot read {path}")]
     Io {
         /// Which one.
@@ -235,15 +235,30 @@ fn folder(top: &Path, sink: &mut Sink<'_>) -> Result<String, ImportError> {
         });
     }
     for path in files {
+        let source = &sink.imported.source;
+        let (records, damaged) = (source.records, source.damaged);
+        let complaints = sink.imported.complaints.len();
+        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+        let may_be_one = extension == Some("json");
         let sha256 = match file(&path, sink) {
-            // One file of another kind among many is counted as a damaged record.
-            Err(error @ ImportError::Foreign { .. }) => {
+            // One file of another kind among many is counted as a damaged record. What can only be many records is a loss.
+            Err(error @ ImportError::Foreign { .. }) if may_be_one => {
                 sink.imported.source.records += 1;
                 sink.complain(error.to_string());
                 digest(&path)?
             }
             other => other?,
         };
+        let read = sink.imported.source.records - records;
+        let lost = sink.imported.source.damaged - damaged;
+        if lost == read && (read > 1 || read == 1 && !may_be_one) {
+            let example = sink.imported.complaints.get(complaints).cloned();
+            return Err(ImportError::AllDamaged {
+                path,
+                damaged: lost,
+                example: example.unwrap_or_else(|| "the first one".into()),
+            });
+        }
         let name = path.strip_prefix(top).unwrap_or(&path);
         hash.update(format!("{sha256}  {}\n", name.display()));
     }

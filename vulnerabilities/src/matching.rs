@@ -23,11 +23,13 @@ struct Subject {
     version: String,
 }
 
-/// What one record says of one subject.
+/// What one record says of one subject, or of one package that was built from it.
 #[derive(Debug, Clone)]
 struct Statement {
     advisory: i64,
     affected: Affected,
+    /// What was held against it: the version of whatever it names.
+    version: String,
     status: Status,
 }
 
@@ -90,9 +92,10 @@ impl<'a> Lookup<'a> {
                 continue;
             }
             checked += 1;
+            let (name, version) = sources_of(package, &release);
             let subject = Subject {
-                name: release.package_name(package.source_name()),
-                version: source_version(package),
+                name: release.package_name(&name),
+                version,
                 release,
             };
             subjects.entry(subject).or_default().push(package);
@@ -118,7 +121,7 @@ impl<'a> Lookup<'a> {
                 )
             ));
         }
-        Ok((subjects, checked))
+        Ok((with_epochs(subjects), checked))
     }
 
     fn release(&mut self, release: &Release) -> Result<Option<i64>, DatabaseError> {
@@ -149,16 +152,21 @@ impl<'a> Lookup<'a> {
             return Ok(());
         };
         let mut told = Vec::new();
-        self.statements(number, subject, &subject.name, &mut told)?;
-        // Advisories of some distributions name what is installed instead of what it was built from.
-        let own: BTreeSet<String> = packages
+        let release = (number, &subject.release);
+        self.statements(release, &subject.name, &subject.version, &mut told)?;
+        // Advisories of some distributions name what is installed instead of what it was built from, with its own version:
+        // bpftool 7.3.0 is built from kernel 5.14.0.
+        let own: BTreeSet<(String, &str)> = packages
             .iter()
             .filter(|package| package.ecosystem != Ecosystem::Deb)
-            .map(|package| subject.release.package_name(&package.name))
-            .filter(|name| *name != subject.name)
+            .map(|package| {
+                let name = subject.release.package_name(&package.name);
+                (name, package.version.as_str())
+            })
+            .filter(|(name, _)| *name != subject.name)
             .collect();
-        for name in own {
-            self.statements(number, subject, &name, &mut told)?;
+        for (name, version) in own {
+            self.statements(release, &name, version, &mut told)?;
         }
         for (id, statements) in self.by_vulnerability(subject, told)? {
             let packages: Vec<&Package> = packages
@@ -169,6 +177,7 @@ impl<'a> Lookup<'a> {
                     statements.iter().any(|(statement, _)| {
                         statement.affected.package == subject.name
                             || statement.affected.package == name
+                                && statement.version == package.version
                     })
                 })
                 .collect();
@@ -179,22 +188,22 @@ impl<'a> Lookup<'a> {
 
     fn statements(
         &mut self,
-        number: i64,
-        subject: &Subject,
+        release: (i64, &Release),
         name: &str,
+        version: &str,
         told: &mut Vec<Statement>,
     ) -> Result<(), DatabaseError> {
-        for (advisory, affected) in self.database.statements((number, &subject.release), name)? {
-            let status = affected.status(&subject.version);
+        for (advisory, affected) in self.database.statements(release, name)? {
+            let status = affected.status(version);
             if status == Status::Unknown {
                 self.remarks.insert(format!(
-                    "{} {} can't be compared with what is said of it",
-                    subject.name, subject.version
+                    "{name} {version} can't be compared with what is said of it"
                 ));
             }
             told.push(Statement {
                 advisory,
                 affected,
+                version: version.to_owned(),
                 status,
             });
         }
@@ -289,7 +298,13 @@ impl<'a> Lookup<'a> {
                 .then_with(|| one.cmp(other))
         });
         fixed.dedup();
-        let scores = scores(records());
+        // The vectors of an advisory about many can be those of any of them.
+        let of_this = scores(records().filter(alone));
+        let scores = if of_this.is_empty() {
+            scores(records())
+        } else {
+            of_this
+        };
         let severity = severity(&scores, statements, &own);
         let best = scores.first().filter(|score| score.severity() == severity);
         let mut aliases: BTreeSet<String> = records()
@@ -339,6 +354,15 @@ impl<'a> Lookup<'a> {
             .collect();
         sources.sort();
         sources.dedup();
+        // A version that is comparable with those that correct it: of what is installed, if nothing is said of its sources.
+        let compared: BTreeSet<&str> = statements
+            .iter()
+            .map(|(statement, _)| statement.version.as_str())
+            .collect();
+        let compared = match compared.first() {
+            Some(only) if compared.len() == 1 => (*only).to_owned(),
+            _ => subject.version.clone(),
+        };
         let own_first = own
             .iter()
             .chain(statements.iter().map(|(_, advisory)| advisory));
@@ -351,7 +375,7 @@ impl<'a> Lookup<'a> {
             scores,
             ecosystem: subject.release.to_string(),
             package: subject.name.clone(),
-            installed: subject.version.clone(),
+            installed: compared,
             fixed,
             packages: installed,
             sources,
@@ -413,15 +437,44 @@ fn severity(
         .unwrap_or_default()
 }
 
-/// The version of the sources. rpm names them without the epoch, which is that of the package.
-fn source_version(package: &Package) -> String {
-    let version = package.source_version();
-    match (package.ecosystem, package.version.split_once(':')) {
-        (Ecosystem::Rpm, Some((epoch, _))) if !version.contains(':') => {
-            format!("{epoch}:{version}")
+/// Name and version of the sources, as advisories have them; those of rpm yet without epoch.
+fn sources_of(package: &Package, release: &Release) -> (String, String) {
+    let (name, version) = (package.source_name(), package.source_version());
+    match package.ecosystem {
+        // The sources of signatures have versions of their own: `6.1.192+2`, which is after the `6.1.192-2` that was signed.
+        Ecosystem::Deb => match release.unsigned_kernel(name) {
+            Some(kernel) => (kernel, package.version.clone()),
+            None => (name.to_owned(), version.to_owned()),
+        },
+        Ecosystem::Rpm => {
+            let bare = version.split_once(':').map_or(version, |(_, bare)| bare);
+            (name.to_owned(), bare.to_owned())
         }
-        _ => version.to_owned(),
+        _ => (name.to_owned(), version.to_owned()),
     }
+}
+
+/// Gives sources of rpm their epoch, which the names of their files lack: that of the package named like them, else the highest
+/// of what was built from them. Packages with a version of their own can have none: perl-Errno 1.30 is built from perl 4:5.32.1.
+fn with_epochs<'a>(subjects: Subjects<'a>) -> Subjects<'a> {
+    let epoch = |package: &Package| -> Option<u32> {
+        let (epoch, _) = package.version.split_once(':')?;
+        (package.ecosystem == Ecosystem::Rpm)
+            .then(|| epoch.parse().ok())
+            .flatten()
+    };
+    let complete = |(mut subject, packages): (Subject, Vec<&'a Package>)| {
+        let named = packages.iter().find(|package| package.name == subject.name);
+        let epoch = match named {
+            Some(package) => epoch(package),
+            None => packages.iter().filter_map(|package| epoch(package)).max(),
+        };
+        if let Some(epoch) = epoch {
+            subject.version = format!("{epoch}:{}", subject.version);
+        }
+        (subject, packages)
+    };
+    subjects.into_iter().map(complete).collect()
 }
 
 /// Whether a package of a language was brought by one of the distribution, which corrects it with versions of its own.
@@ -433,11 +486,12 @@ fn is_of_the_distribution(package: &Package, inventory: &Inventory) -> bool {
         return true;
     }
     let has = |ecosystem: Ecosystem| inventory.of(ecosystem).next().is_some();
-    // What pip itself installs lies below /usr/local: <https://wiki.debian.org/Python>, and the same at Fedora.
+    // What pip itself installs lies below /usr/local: <https://wiki.debian.org/Python>, and the same at Fedora. Alpine's pip
+    // shares /usr/lib with its packages.
     let system = |path: &str| match package.ecosystem {
         Ecosystem::PyPi => {
             (has(Ecosystem::Deb) && path.starts_with("/usr/lib/python3/dist-packages/"))
-                || (has(Ecosystem::Rpm) || has(Ecosystem::Apk))
+                || has(Ecosystem::Rpm)
                     && ["/usr/lib/python3", "/usr/lib64/python3"]
                         .iter()
                         .any(|start| path.starts_with(start))

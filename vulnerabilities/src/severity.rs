@@ -143,9 +143,15 @@ impl Score {
             return None;
         }
         let parsed = Cvss::from_str(vector).ok()?;
+        // Of version 4 the crate counts metrics of threat and environment in, of the others it doesn't.
+        let of_base = if version == "4.0" {
+            Cvss::from_str(&only(vector, wanted)).ok()?
+        } else {
+            parsed
+        };
         Some(Self {
             version: version.to_owned(),
-            score: (parsed.score() * 10.0).round() / 10.0,
+            score: (of_base.score() * 10.0).round() / 10.0,
             vector: vector.to_owned(),
             source: source.to_owned(),
         })
@@ -159,6 +165,18 @@ impl Score {
             severity => severity,
         }
     }
+}
+
+/// A vector with its prefix and no other metrics than these.
+fn only(vector: &str, wanted: &[&str]) -> String {
+    let kept: Vec<&str> = vector
+        .split('/')
+        .filter(|part| {
+            part.split_once(':')
+                .is_some_and(|(metric, _)| metric == "CVSS" || wanted.contains(&metric))
+        })
+        .collect();
+    kept.join("/")
 }
 
 /// How many findings there are of each severity.
@@ -300,6 +318,28 @@ mod tests {
             &"A".repeat(9000),
         ] {
             assert_eq!(Score::of(wrong, "x"), None, "{wrong:.20}");
+        }
+    }
+
+    /// What is known of exploits or said of surroundings belongs to a vector, and not to its base score.
+    #[test]
+    fn the_score_is_that_of_the_base_metrics() {
+        for (base, more, score) in [
+            (
+                "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N",
+                "E:U/CR:L/IR:L/AR:L/MAV:P/S:N/U:Clear",
+                9.3,
+            ),
+            (
+                "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
+                "E:U/RL:O/RC:U/CR:L/MAV:P",
+                9.8,
+            ),
+            ("AV:N/AC:L/Au:N/C:C/I:C/A:C", "E:U/RL:OF/RC:UC", 10.0),
+        ] {
+            let vector = format!("{base}/{more}");
+            let found = Score::of(&vector, "x").unwrap();
+            assert_eq!((found.score, found.vector), (score, vector));
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Release;
 use crate::severity::{Score, Severity};
-use crate::version::{Scheme, compare, is_version};
+use crate::version::{Scheme, compare, compare_with_named, is_version};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,7 +182,11 @@ impl Range {
                         fixed: Some(at.to_owned()),
                     };
                 }
-                Event::LastAffected(_) if order(version, at).is_gt() => affected = false,
+                Event::LastAffected(_)
+                    if compare_with_named(scheme, version, at).is_some_and(Ordering::is_gt) =>
+                {
+                    affected = false;
+                }
                 _ => {}
             }
         }
@@ -207,7 +211,8 @@ impl Affected {
             }
         }
         let same = |listed: &String| {
-            listed == version || compare(scheme, listed, version).is_some_and(|order| order.is_eq())
+            listed == version
+                || compare_with_named(scheme, version, listed).is_some_and(Ordering::is_eq)
         };
         if self.versions.iter().any(same) {
             return Status::Affected {

@@ -28,15 +28,17 @@ const LONGEST_ID: usize = 200;
 const LONGEST_NAME: usize = 500;
 const LONGEST_ADDRESS: usize = 1_000;
 
-/// Beginnings of names of advisories that name under `related` what they correct.
-const ADVISORIES: [&str; 15] = [
+/// Beginnings of names of advisories of distributions, which name under `related` what they correct.
+const ADVISORIES: [&str; 17] = [
     "ALSA-",
     "ALBA-",
     "ALEA-",
+    "CGA-",
     "DLA-",
     "DSA-",
     "DTSA-",
     "MGASA-",
+    "PHSA-",
     "RHBA-",
     "RHEA-",
     "RHSA-",
@@ -46,6 +48,12 @@ const ADVISORIES: [&str; 15] = [
     "USN-",
     "openSUSE-",
 ];
+
+/// Beginnings of names of advisories that correct or enhance anything; some of them correct vulnerabilities too.
+const IMPROVEMENTS: [&str; 4] = ["ALBA-", "ALEA-", "RHBA-", "RHEA-"];
+
+/// The beginning of names of packages that were made to do harm: <https://github.com/ossf/malicious-packages>.
+const MALICIOUS: &str = "MAL-";
 
 /// What a record came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +173,8 @@ impl Record {
         let severity = scores
             .iter()
             .find_map(word)
-            .or_else(|| said(self.database_specific.as_ref()));
+            .or_else(|| said(self.database_specific.as_ref()))
+            .or_else(|| graded(&self.id, self.summary.as_deref()));
         scores.truncate(MOST_SCORES);
         let mut vectors = BTreeSet::new();
         let scores: Vec<Score> = scores
@@ -177,6 +186,15 @@ impl Record {
         if kept.is_empty() && (!self.id.starts_with("CVE-") || scores.is_empty()) {
             return Ok(Read::Unused);
         }
+        let about = about(&self.id, &aliases, &upstream, &related);
+        let improves = IMPROVEMENTS.iter().any(|start| self.id.starts_with(start));
+        if improves && !about.iter().any(|name| name.starts_with("CVE-")) {
+            return Ok(Read::Unused);
+        }
+        // Nobody gives a vector to a package whose purpose is harm.
+        let severity = severity.or_else(|| {
+            (self.id.starts_with(MALICIOUS) && scores.is_empty()).then_some(Severity::Critical)
+        });
         let mut aliases: Vec<String> = aliases
             .into_iter()
             .filter(|alias| *alias != self.id)
@@ -189,7 +207,7 @@ impl Record {
             .or(self.details)
             .unwrap_or_default();
         Ok(Read::Kept(Box::new(Advisory {
-            about: about(&self.id, &aliases, &upstream, &related),
+            about,
             kind: Kind::Osv,
             summary: line(&summary),
             scores,
@@ -206,7 +224,7 @@ impl Record {
 
 /// The vulnerabilities that a record tells of: CVEs by any way in which they may be named, else the best of its own names.
 fn about(id: &str, aliases: &[String], upstream: &[String], related: &[String]) -> Vec<String> {
-    let corrects = ADVISORIES.iter().any(|start| id.starts_with(start));
+    let corrects = is_of_a_distribution(id);
     let named = std::iter::once(id)
         .chain(aliases.iter().map(String::as_str))
         .chain(upstream.iter().map(String::as_str))
@@ -220,6 +238,10 @@ fn about(id: &str, aliases: &[String], upstream: &[String], related: &[String]) 
         .map(str::to_owned)
         .into_iter()
         .collect()
+}
+
+fn is_of_a_distribution(id: &str) -> bool {
+    ADVISORIES.iter().any(|start| id.starts_with(start))
 }
 
 fn read_affected(raw: RawAffected) -> Result<Option<Affected>, String> {
@@ -294,6 +316,14 @@ fn said(specific: Option<&Value>) -> Option<Severity> {
     ["severity", "urgency", "ubuntu_priority"]
         .into_iter()
         .find_map(|key| Severity::of_word(specific?.get(key)?.as_str()?))
+}
+
+/// The grade before the summary of an advisory: AlmaLinux has it only there, `Important: .NET 8.0 security update`.
+fn graded(id: &str, summary: Option<&str>) -> Option<Severity> {
+    let (word, _) = summary?.split_once(':')?;
+    is_of_a_distribution(id)
+        .then(|| Severity::of_word(word))
+        .flatten()
 }
 
 /// A time in one form; none if it is none.

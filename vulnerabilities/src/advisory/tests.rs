@@ -64,6 +64,36 @@ fn the_last_affected_one_is_affected() {
     assert_eq!(of("1.3.post1"), Status::NotAffected);
 }
 
+/// Local builds are the version that they are builds of, unless a record speaks of a build.
+#[test]
+fn a_local_build_of_python_is_affected_like_its_version() {
+    let of = range(Scheme::Pep440, &[("introduced", "0"), ("last", "2.5.1")]);
+    assert_eq!(of("2.5.1+cpu"), affected(None));
+    assert_eq!(of("2.5.2+cpu"), Status::NotAffected);
+    let of = range(
+        Scheme::Pep440,
+        &[("introduced", "0"), ("last", "2.5.1+cpu.1")],
+    );
+    assert_eq!(of("2.5.1+cpu.1"), affected(None));
+    assert_eq!(of("2.5.1+cpu.2"), Status::NotAffected);
+    let of = range(Scheme::Pep440, &[("introduced", "0"), ("fixed", "2.5.1")]);
+    assert_eq!(of("2.5.1+cpu"), Status::NotAffected);
+    let listed = |version: &str| Affected {
+        release: Release::of_osv("PyPI").unwrap(),
+        package: "torch".into(),
+        ranges: Vec::new(),
+        versions: vec![version.into()],
+        severity: None,
+        note: None,
+    };
+    assert_eq!(listed("2.5.1").status("2.5.1+cpu"), affected(None));
+    assert_eq!(listed("2.5.1+cpu").status("2.5.1"), Status::NotAffected);
+    assert_eq!(
+        listed("2.5.1+cpu").status("2.5.1+cu121"),
+        Status::NotAffected
+    );
+}
+
 #[test]
 fn beyond_a_limit_nothing_is_said() {
     let of = range(Scheme::Semantic, &[("introduced", "0"), ("limit", "2.0.0")]);
@@ -144,12 +174,92 @@ fn advisories_of_distributions_are_about_what_they_correct() {
         ["CVE-2024-3"]
     );
     assert_eq!(
+        of("CGA-2x3y-4z5w-6v7u", r#""related": ["CVE-2024-6"]"#),
+        ["CVE-2024-6"]
+    );
+    assert_eq!(
+        of("PHSA-2024-5.0-0200", r#""related": ["CVE-2024-7"]"#),
+        ["CVE-2024-7"]
+    );
+    assert_eq!(
         of("DEBIAN-CVE-2024-4", r#""upstream": ["CVE-2024-4"]"#),
         ["CVE-2024-4"]
     );
     // What is only related to a vulnerability is not that vulnerability.
     assert_eq!(of("GHSA-1", r#""related": ["CVE-2024-5"]"#), ["GHSA-1"]);
     assert_eq!(of("PYSEC-1", r#""aliases": ["GHSA-2"]"#), ["GHSA-2"]);
+}
+
+/// With a name, and with what else there is besides of a package.
+fn named(id: &str, more: &str) -> String {
+    format!(
+        r#"{{"id": "{id}", {more}, "affected": [{{"package": {{"ecosystem": "AlmaLinux:9", "name": "x"}},
+            "ranges": [{{"type": "ECOSYSTEM", "events": [{{"introduced": "0"}}, {{"fixed": "1-2.el9"}}]}}]}}]}}"#
+    )
+}
+
+#[test]
+fn the_grade_of_an_advisory_can_stand_before_its_summary() {
+    for (id, more, severity) in [
+        (
+            "ALSA-2024:7869",
+            r#""summary": "Important: .NET 8.0 security update""#,
+            Some(Severity::High),
+        ),
+        (
+            "ALSA-2024:1",
+            r#""summary": "Important: x", "database_specific": {"severity": "Low"}"#,
+            Some(Severity::Low),
+        ),
+        (
+            "ALSA-2024:2",
+            r#""summary": "kernel: security update""#,
+            None,
+        ),
+        ("ALSA-2024:3", r#""summary": "Important""#, None),
+        // What anybody else writes before a colon is no grade.
+        ("GHSA-1", r#""summary": "Critical: do this""#, None),
+    ] {
+        assert_eq!(kept(&named(id, more)).severity, severity, "{id}");
+    }
+}
+
+#[test]
+fn what_corrects_no_vulnerability_is_none() {
+    for id in ["ALBA-2024:1", "ALEA-2024:1", "RHBA-2024:1", "RHEA-2024:1"] {
+        assert_eq!(
+            read(&named(
+                id,
+                r#""summary": "x bug fix update", "aliases": ["B-1"]"#
+            )),
+            Ok(Read::Unused),
+            "{id}"
+        );
+        let advisory = kept(&named(id, r#""related": ["CVE-2024-1"]"#));
+        assert_eq!(advisory.about, ["CVE-2024-1"], "{id}");
+    }
+}
+
+#[test]
+fn malicious_packages_are_critical() {
+    let severity = |more: &str| {
+        let advisory = kept(&format!(
+            r#"{{"id": "MAL-2024-1", {more} "summary": "Malicious code in x",
+                "affected": [{{"package": {{"ecosystem": "npm", "name": "x"}}, "versions": ["1.0.0"]}}]}}"#
+        ));
+        (advisory.severity, advisory.scores.len())
+    };
+    assert_eq!(severity(""), (Some(Severity::Critical), 0));
+    assert_eq!(
+        severity(r#""database_specific": {"severity": "LOW"},"#),
+        (Some(Severity::Low), 0)
+    );
+    assert_eq!(
+        severity(
+            r#""severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L"}],"#
+        ),
+        (None, 1)
+    );
 }
 
 #[test]

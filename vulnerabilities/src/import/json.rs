@@ -92,20 +92,31 @@ fn objects(path: &Path, size: u64, sink: &mut Sink<'_>) -> Result<(), ImportErro
         if read == 0 {
             return Ok(());
         }
-        // The first line of a record that was written for people is no whole one: then the file is one record.
-        if number == 1 && serde_json::from_slice::<IgnoredAny>(&line).is_err() {
-            return whole(path, size, sink);
-        }
         if u64::try_from(read).unwrap_or(u64::MAX) > LARGEST_RECORD {
             return Err(ImportError::TooMuch {
                 path: path.to_owned(),
                 limit: format!("{LARGEST_RECORD} bytes in line {number}"),
             });
         }
-        if !line.iter().all(u8::is_ascii_whitespace) {
+        let last = !line.ends_with(b"\n");
+        if number == 1 || last {
+            match serde_json::from_slice::<IgnoredAny>(&line) {
+                // The first line of a record that was written for people is no whole one: then the file is one record.
+                Err(error) if number == 1 && error.is_eof() => return whole(path, size, sink),
+                Err(error) if last && error.is_eof() && !is_blank(&line) => {
+                    return Err(io(path)(error.into()));
+                }
+                _ => {}
+            }
+        }
+        if !is_blank(&line) {
             sink.record(&line, &|| format!("{}, line {number}", path.display()))?;
         }
     }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
 }
 
 fn whole(path: &Path, size: u64, sink: &mut Sink<'_>) -> Result<(), ImportError> {
@@ -137,15 +148,36 @@ fn form(path: &Path) -> Result<Option<Form>, ImportError> {
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while map.next_key::<String>()?.is_some() {
-                let Value::Object(inner) = map.next_value()? else {
-                    break;
-                };
-                if inner.values().any(|value| value.get("releases").is_some()) {
-                    *self.0 = true;
-                    break;
+            while map.next_key::<IgnoredAny>()?.is_some() {
+                map.next_value_seed(Package(self.0))?;
+            }
+            Ok(())
+        }
+    }
+    struct Package<'a>(&'a mut bool);
+    impl<'de> DeserializeSeed<'de> for Package<'_> {
+        type Value = ();
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+            deserializer.deserialize_map(self)
+        }
+    }
+    impl<'de> Visitor<'de> for Package<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of vulnerabilities")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            // So it stays if the file is cut off in here.
+            *self.0 = true;
+            while let Some((_, value)) = map.next_entry::<IgnoredAny, Value>()? {
+                if value.get("releases").is_some() {
+                    return Err(serde::de::Error::custom("known"));
                 }
             }
+            *self.0 = false;
             Ok(())
         }
     }
@@ -177,12 +209,8 @@ fn stream(path: &Path, sink: &mut Sink<'_>, form: Form) -> Result<(), ImportErro
     }
     match read.and_then(|()| deserializer.end()) {
         Ok(()) => Ok(()),
-        // A file that is cut off: what came before it is good.
-        Err(error) => {
-            sink.imported.source.records += 1;
-            sink.complain(format!("{}: {error}", path.display()));
-            Ok(())
-        }
+        // What comes after it is unknown, and may be most of it.
+        Err(error) => Err(io(path)(error.into())),
     }
 }
 

@@ -147,27 +147,89 @@ fn the_tracker_is_known_by_its_form() {
     assert_eq!(ecosystems[0].advisories, 2);
 }
 
+/// What of a source is missing can't be known: an older database is worth more than the rest of it.
 #[test]
-fn what_is_cut_off_is_good_up_to_there() {
+fn what_is_cut_off_is_an_error() {
     let place = Place::new();
-    let path = place.write(
-        "list.json",
-        format!("[{},{}", record("A-1"), &record("A-2")[..40]),
-    );
-    assert_eq!(place.counts(&path), [2, 1, 0, 0, 1]);
-    let mut zip = zipped(&[
-        ("A-1.json", record("A-1").as_bytes()),
-        ("A-2.json", record("A-2").as_bytes()),
-    ]);
+    let [one, two] = ["A-1", "A-2"].map(record);
+    let tracker = r#"{"curl": {"CVE-1": {"releases": {"bookworm": {"status": "open"}}}}, "zlib": {"CVE-2": {}}}"#;
+    for (name, text) in [
+        ("list.json", format!("[{one},{}", &two[..40])),
+        ("list.json", format!("[{one}")),
+        ("list.json", format!("[{one},")),
+        ("list.json", format!("[{one}, {{x}}, {two}]")),
+        ("list.json", format!("[{one}] x")),
+        ("lines.jsonl", format!("{one}\n{}", &two[..40])),
+        ("lines.jsonl", format!("{one}\n{{")),
+        ("tracker.json", tracker[..30].to_owned()),
+        ("tracker.json", tracker[..75].to_owned()),
+        ("tracker.json", tracker[..tracker.len() - 1].to_owned()),
+        ("tracker.json", tracker.replace("zlib", "\u{1}")),
+    ] {
+        // A folder has other files, with which it may not be taken for sound.
+        let folder = tempfile::tempdir_in(place.0.path()).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, &text).unwrap();
+        std::fs::write(folder.path().join("good.json"), &one).unwrap();
+        for source in [path.as_path(), folder.path()] {
+            let error = place.import(source).0.unwrap_err();
+            assert!(
+                matches!(&error, ImportError::Io { path: told, .. } if *told == path),
+                "{text}: {error}"
+            );
+        }
+    }
+    let sound = place.write("tracker.json", tracker);
+    assert_eq!(place.counts(&sound), [2, 1, 1, 0, 0]);
+}
+
+/// One record that is damaged is told, and the others count.
+#[test]
+fn a_damaged_record_among_sound_ones_is_left_out() {
+    let place = Place::new();
+    let [one, two] = ["A-1", "A-2"].map(record);
+    for (name, text) in [
+        ("lines.jsonl", format!("{one}\n{}\n{two}", &two[..40])),
+        ("lines.jsonl", format!("{{x\n{one}\n{two}\n")),
+        ("list.json", format!(r#"[{one}, {{"id": 5}}, {two}]"#)),
+    ] {
+        let path = place.write(name, &text);
+        assert_eq!(place.counts(&path), [3, 2, 0, 0, 1], "{text}");
+    }
+    let mut zip = zipped(&[("A-1.json", one.as_bytes()), ("A-2.json", two.as_bytes())]);
     // A byte of the first entry's data.
     zip[60] ^= 0xff;
     let path = place.write("all.zip", &zip);
-    let [records, used, _, _, damaged] = place.counts(&path);
-    assert_eq!((records, used, damaged), (2, 1, 1));
-    zip.truncate(100);
-    let path = place.write("all.zip", &zip);
-    let error = place.import(&path).0.unwrap_err();
-    assert!(error.to_string().contains("a damaged zip"), "{error}");
+    assert_eq!(place.counts(&path), [2, 1, 0, 0, 1]);
+}
+
+#[test]
+fn a_damaged_archive_is_an_error_in_a_folder_too() {
+    let place = Place::new();
+    let folder = place.0.path().join("in");
+    place.write("in/npm/A-3.json", record("A-3"));
+    let [one, two] = ["A-1", "A-2"].map(record);
+    let sound = zipped(&[("A-1.json", one.as_bytes()), ("A-2.json", two.as_bytes())]);
+    let mut damaged = sound.clone();
+    let second = damaged.windows(8).position(|name| name == b"A-2.json");
+    for entry in [60, second.unwrap() + 20] {
+        damaged[entry] ^= 0xff;
+    }
+    for (name, bytes, what) in [
+        ("all.zip", &sound[..100], "a damaged zip"),
+        ("all.zip", b"<html>", "no JSON and no zip"),
+        ("all.zip", b"", "empty"),
+        ("lines.jsonl", b"<html>", "no JSON and no zip"),
+        ("lines.jsonl", &one.as_bytes()[..40], "none of 1 records"),
+        ("all.zip", &damaged, "none of 2 records"),
+    ] {
+        let path = place.write(&format!("in/Debian/{name}"), bytes);
+        for source in [&path, &folder] {
+            let error = place.import(source).0.unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains(name), "{error}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]
@@ -199,8 +261,12 @@ fn an_archive_can_not_blow_up() {
     assert_eq!((imported.source.used, imported.source.damaged), (1, 1));
     assert!(imported.complaints[0].contains("more than"));
     let path = place.write("list.json", [b"[", bomb.as_slice(), b"]"].concat());
-    let error = place.import(&path).0.unwrap_err().to_string();
-    assert!(error.contains("a record of more than"), "{error}");
+    match place.import(&path).0 {
+        Err(ImportError::Io { source, .. }) => {
+            assert!(source.to_string().contains("a record of more than"));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

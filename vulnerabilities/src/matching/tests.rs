@@ -41,6 +41,33 @@ pub(crate) fn deb(name: &str, version: &str, source: Option<(&str, Option<&str>)
     }
 }
 
+fn rpm(name: &str, version: &str, source: (&str, &str)) -> Package {
+    Package {
+        source: Some(Source {
+            name: source.0.into(),
+            version: Some(source.1.into()),
+        }),
+        ..Package::new(Ecosystem::Rpm, name, version)
+    }
+}
+
+/// A record of AlmaLinux, with what corrects each package.
+fn alsa(id: &str, cve: &str, fixes: &[(&str, &str)]) -> String {
+    let affected: Vec<String> = fixes
+        .iter()
+        .map(|(name, fixed)| {
+            format!(
+                r#"{{"package": {{"ecosystem": "AlmaLinux:9", "name": "{name}"}},
+                 "ranges": [{{"type": "ECOSYSTEM", "events": [{{"introduced": "0"}}, {{"fixed": "{fixed}"}}]}}]}}"#
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"id": "{id}", "related": ["{cve}"], "summary": "Important: security update", "affected": [{}]}}"#,
+        affected.join(",")
+    )
+}
+
 fn told(findings: &Findings) -> String {
     let mut text = String::new();
     for finding in &findings.findings {
@@ -182,13 +209,6 @@ fn an_enterprise_linux() {
     ];
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (_folder, database) = database(&texts);
-    let rpm = |name: &str, version: &str, source: (&str, &str)| Package {
-        source: Some(Source {
-            name: source.0.into(),
-            version: Some(source.1.into()),
-        }),
-        ..Package::new(Ecosystem::Rpm, name, version)
-    };
     let inventory = inventory(
         "rocky",
         "9.3",
@@ -273,4 +293,164 @@ fn an_alpine() {
     };
     let inventory = inventory("alpine", "3.19.1", vec![package]);
     insta::assert_snapshot!(told(&find(&inventory, &database).unwrap()), @r#"unknown CVE-2024-5 openssl 3.1.4-r5 [libcrypto3] fixed ["3.1.4-r6"] aka ["ALPINE-CVE-2024-5"] by ["OSV ALPINE-CVE-2024-5"]"#);
+}
+
+/// Debian's images have only signed kernels, whose sources are named after their signatures and count in another way.
+#[test]
+fn a_signed_kernel_of_debian() {
+    let (_folder, database) = database(&[r#"{"linux": {
+        "CVE-2026-0001": {"releases": {"bookworm": {"status": "resolved", "fixed_version": "6.1.192-3", "urgency": "high"}}},
+        "CVE-2026-0002": {"releases": {"bookworm": {"status": "resolved", "fixed_version": "6.1.192-2", "urgency": "high"}}}
+    }}"#]);
+    let packages = vec![
+        deb(
+            "linux-image-6.1.0-50-cloud-amd64",
+            "6.1.192-2",
+            Some(("linux-signed-amd64", Some("6.1.192+2"))),
+        ),
+        deb("linux-kbuild-6.1", "6.1.192-2", Some(("linux", None))),
+    ];
+    let inventory = inventory("debian", "12", packages);
+    insta::assert_snapshot!(told(&find(&inventory, &database).unwrap()), @r#"high CVE-2026-0001 linux 6.1.192-2 [linux-image-6.1.0-50-cloud-amd64 linux-kbuild-6.1] fixed ["6.1.192-3"] aka [] by ["Debian security tracker"]"#);
+}
+
+#[test]
+fn a_signed_kernel_of_ubuntu() {
+    let (_folder, database) = database(&[
+        r#"[{"id": "USN-1", "upstream": ["CVE-2026-0003"], "affected": [{"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "linux-aws"},
+          "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "5.15.0-1080.87"}]}]}]},
+        {"id": "USN-2", "upstream": ["CVE-2026-0004"], "affected": [{"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "linux"},
+          "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "5.15.0-140.150"}]}]}]}]"#,
+    ]);
+    let packages = vec![
+        deb(
+            "linux-image-5.15.0-1079-aws",
+            "5.15.0-1079.86",
+            Some(("linux-signed-aws", None)),
+        ),
+        deb(
+            "linux-image-5.15.0-139-generic",
+            "5.15.0-139.149",
+            Some(("linux-signed", None)),
+        ),
+    ];
+    let inventory = inventory("ubuntu", "22.04", packages);
+    insta::assert_snapshot!(told(&find(&inventory, &database).unwrap()), @r#"
+    unknown CVE-2026-0003 linux-aws 5.15.0-1079.86 [linux-image-5.15.0-1079-aws] fixed ["5.15.0-1080.87"] aka ["USN-1"] by ["OSV USN-1"]
+    unknown CVE-2026-0004 linux 5.15.0-139.149 [linux-image-5.15.0-139-generic] fixed ["5.15.0-140.150"] aka ["USN-2"] by ["OSV USN-2"]
+    "#);
+}
+
+/// ALSA-2024:7869 names what is installed, and its versions are not those of the sources.
+#[test]
+fn a_package_with_a_version_of_its_own_is_compared_by_it() {
+    let texts = [
+        alsa(
+            "ALSA-2024:7869",
+            "CVE-2024-38229",
+            &[
+                ("aspnetcore-runtime-8.0", "8.0.10-1.el9_4"),
+                ("dotnet-templates-8.0", "8.0.108-1.el9_4"),
+            ],
+        ),
+        alsa(
+            "ALSA-2024:9315",
+            "CVE-2024-0010",
+            &[("bpftool", "7.3.0-427.40.1.el9_4")],
+        ),
+        alsa(
+            "ALSA-2024:9316",
+            "CVE-2024-0011",
+            &[("kernel", "5.14.0-427.60.el9_4")],
+        ),
+    ];
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (_folder, database) = database(&texts);
+    let dotnet = ("dotnet8.0", "8.0.108-1.el9_4");
+    let packages = vec![
+        rpm("aspnetcore-runtime-8.0", "8.0.8-1.el9_4", dotnet),
+        rpm("dotnet-templates-8.0", "8.0.108-1.el9_4", dotnet),
+        rpm(
+            "bpftool",
+            "7.3.0-427.50.el9_4",
+            ("kernel", "5.14.0-427.50.el9_4"),
+        ),
+    ];
+    let inventory = inventory("almalinux", "9.4", packages);
+    insta::assert_snapshot!(told(&find(&inventory, &database).unwrap()), @r#"
+    high CVE-2024-0011 kernel 5.14.0-427.50.el9_4 [bpftool] fixed ["5.14.0-427.60.el9_4"] aka ["ALSA-2024:9316"] by ["OSV ALSA-2024:9316"]
+    high CVE-2024-38229 dotnet8.0 8.0.8-1.el9_4 [aspnetcore-runtime-8.0] fixed ["8.0.10-1.el9_4"] aka ["ALSA-2024:7869"] by ["OSV ALSA-2024:7869"]
+    "#);
+}
+
+/// perl-Errno has a version of its own and no epoch, and came first.
+#[test]
+fn the_epoch_of_sources_is_that_of_the_package_named_like_them() {
+    let text = alsa(
+        "ALSA-2024:1",
+        "CVE-2024-0012",
+        &[
+            ("perl", "4:5.32.1-481.el9"),
+            ("perl-Errno", "1.30-481.el9"),
+            ("perl-libs", "4:5.32.1-481.el9"),
+        ],
+    );
+    let (_folder, database) = database(&[&text]);
+    let perl = ("perl", "5.32.1-481.el9");
+    let errno = rpm("perl-Errno", "1.30-481.el9", perl);
+    let found = |packages: Vec<Package>| {
+        told(&find(&inventory("almalinux", "9.4", packages), &database).unwrap())
+    };
+    let main = Package::new(Ecosystem::Rpm, "perl", "4:5.32.1-481.el9");
+    assert_eq!(found(vec![errno.clone(), main]), "");
+    let libraries = rpm("perl-libs", "4:5.32.1-481.el9", perl);
+    assert_eq!(found(vec![errno, libraries]), "");
+    // An epoch that only a part has is not that of all.
+    let main = Package::new(Ecosystem::Rpm, "perl", "5.32.1-481.el9");
+    let libraries = rpm("perl-parts", "9:5.32.1-481.el9", perl);
+    insta::assert_snapshot!(found(vec![main, libraries]), @r#"high CVE-2024-0012 perl 5.32.1-481.el9 [perl perl-parts] fixed ["4:5.32.1-481.el9"] aka ["ALSA-2024:1"] by ["OSV ALSA-2024:1"]"#);
+}
+
+/// Alpine's pip has one place with Alpine's packages, which are known by their owner.
+#[test]
+fn what_pip_installs_at_alpine_is_looked_up() {
+    let (_folder, database) = database(&[r#"[
+        {"id": "GHSA-1", "affected": [{"package": {"ecosystem": "PyPI", "name": "flask"},
+          "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0"}]}]}]},
+        {"id": "CVE-1", "affected": [{"package": {"ecosystem": "Alpine:v3.19", "name": "python3"}, "versions": ["1-r0"]}]}]"#]);
+    let mut python = Package::new(Ecosystem::PyPi, "flask", "1.0");
+    let path = "/usr/lib/python3.11/site-packages/flask-1.0.dist-info/METADATA";
+    python.paths.insert(path.into());
+    let mut owned = python.clone();
+    owned.owner = Some("py3-flask".into());
+    owned.version = "0.9".into();
+    let system = Package::new(Ecosystem::Apk, "python3", "3.11.6-r1");
+    let inventory = inventory("alpine", "3.19.1", vec![system, python, owned]);
+    insta::assert_snapshot!(told(&find(&inventory, &database).unwrap()), @r#"
+    unknown GHSA-1 flask 1.0 [flask] fixed ["2.0"] aka [] by ["OSV GHSA-1"]
+    # 1 package of a language came with packages of the distribution: its advisories count for them
+    "#);
+}
+
+#[test]
+fn vectors_of_an_advisory_about_many_are_for_want_of_others() {
+    let [worst, mild] = ["C:H/I:H/A:H", "C:N/I:N/A:L"]
+        .map(|impact| format!("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/{impact}"));
+    let text = format!(
+        r#"[{{"id": "RLSA-2024:1", "related": ["CVE-2024-1", "CVE-2024-2"], "severity": [{{"type": "CVSS_V3", "score": "{worst}"}}],
+         "affected": [{{"package": {{"ecosystem": "Rocky Linux:9", "name": "curl"}}, "ranges": [{{"type": "ECOSYSTEM", "events": [{{"introduced": "0"}}]}}]}}]}},
+         {{"id": "CVE-2024-1", "severity": [{{"type": "CVSS_V3", "score": "{mild}"}}]}}]"#
+    );
+    let (_folder, database) = database(&[&text]);
+    let package = Package::new(Ecosystem::Rpm, "curl", "7.76.1-26.el9");
+    let inventory = inventory("rocky", "9.3", vec![package]);
+    let findings = find(&inventory, &database).unwrap().findings;
+    let scores: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.id.as_str(), finding.score, finding.scores.len()))
+        .collect();
+    assert_eq!(
+        scores,
+        [("CVE-2024-2", Some(9.8), 1), ("CVE-2024-1", Some(5.3), 1)]
+    );
 }

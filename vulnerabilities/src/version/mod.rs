@@ -40,6 +40,17 @@ pub fn compare(scheme: Scheme, left: &str, right: &str) -> Option<Ordering> {
     }
 }
 
+/// Compares an installed version with one that somebody names. Python's local builds, `2.5.1+cpu`, are the version that they are
+/// builds of, unless the one that is named is such a build too.
+pub(crate) fn compare_with_named(scheme: Scheme, installed: &str, named: &str) -> Option<Ordering> {
+    match scheme {
+        Scheme::Pep440 if installed.len() <= LONGEST && named.len() <= LONGEST => {
+            pep440::compare_with_named(installed, named)
+        }
+        _ => compare(scheme, installed, named),
+    }
+}
+
 /// Whether a text is a version by these rules.
 pub fn is_version(scheme: Scheme, text: &str) -> bool {
     compare(scheme, text, text).is_some()
