@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::external::SignError;
 use crate::key::{KeyError, KeyId, PrivateKey, PublicKey};
 
+/// Signatures of an envelope: each is compared with every trusted key, so that a file of millions of them would keep whoever
+/// verifies it busy for hours.
+const MOST_SIGNATURES: usize = 100;
+
 /// What is wrong with an envelope.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
@@ -29,6 +33,9 @@ pub enum EnvelopeError {
     /// There are no signatures at all.
     #[error("it carries no signature")]
     Unsigned,
+    /// More signatures than anybody needs.
+    #[error("it carries {0} signatures, more than {MOST_SIGNATURES}")]
+    TooMany(usize),
     /// No signature belongs to a trusted key.
     #[error("none of its signatures is by a trusted key (signed, it says, by {})", .0.join(", "))]
     Untrusted(Vec<String>),
@@ -109,9 +116,18 @@ impl Envelope {
     /// Reads an envelope.
     ///
     /// # Errors
-    /// [`EnvelopeError::NotAnEnvelope`].
+    /// [`EnvelopeError::NotAnEnvelope`] or [`EnvelopeError::TooMany`].
     pub fn parse(text: &[u8]) -> Result<Self, EnvelopeError> {
-        Ok(serde_json::from_slice(text)?)
+        let envelope: Self = serde_json::from_slice(text)?;
+        envelope.check_number()?;
+        Ok(envelope)
+    }
+
+    fn check_number(&self) -> Result<(), EnvelopeError> {
+        match self.signatures.len() {
+            0..=MOST_SIGNATURES => Ok(()),
+            number => Err(EnvelopeError::TooMany(number)),
+        }
     }
 
     /// The payload's bytes, not yet verified.
@@ -125,25 +141,29 @@ impl Envelope {
     /// Adds a signature; one of the same key is replaced. The new one is checked before it is taken.
     ///
     /// # Errors
-    /// If the payload can't be decoded or the signer fails or signs something else.
+    /// If the payload can't be decoded, there are too many signatures, or the signer fails or signs something else.
     pub fn sign(&mut self, signer: &dyn Signer) -> Result<KeyId, SignError> {
         let message = pae(&self.payload_type, &self.unverified_payload()?);
         let public = signer.public()?;
         let signature = signer.sign(&message)?;
         public.verify(&message, &signature)?;
         let id = public.id()?;
-        self.signatures.retain(|known| known.keyid != id.as_str());
-        self.signatures.push(Signature {
+        let mut signed = self.clone();
+        signed.signatures.retain(|known| known.keyid != id.as_str());
+        signed.signatures.push(Signature {
             keyid: id.as_str().to_owned(),
             sig: STANDARD.encode(signature),
         });
+        signed.check_number()?;
+        *self = signed;
         Ok(id)
     }
 
-    /// Gives the payload and who of the trusted signed it. Signatures of others don't matter beside one that is trusted.
+    /// Gives the payload and who of the trusted signed it. Signatures of others, and what is no signature, don't matter beside
+    /// one that is trusted.
     ///
     /// # Errors
-    /// If the payload is of another type, or no signature is by a trusted key.
+    /// If the payload is of another type, there are too many signatures, or none is by a trusted key.
     pub fn verify(
         &self,
         payload_type: &'static str,
@@ -158,11 +178,15 @@ impl Envelope {
         if self.signatures.is_empty() {
             return Err(EnvelopeError::Unsigned);
         }
+        self.check_number()?;
         let payload = self.unverified_payload()?;
         let message = pae(&self.payload_type, &payload);
         let mut signers = BTreeSet::new();
         for signature in &self.signatures {
-            let bytes = decode(&signature.sig, "sig")?;
+            // Whoever may write the file may add such a one: it must not take the others with it.
+            let Ok(bytes) = decode(&signature.sig, "sig") else {
+                continue;
+            };
             for key in trusted {
                 if key.verify(&message, &bytes).is_ok() {
                     signers.insert(key.id()?);

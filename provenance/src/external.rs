@@ -1,5 +1,6 @@
 //! Signing by a command: for keys in a hardware token or a service that we never see.
 
+use std::fmt;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -9,13 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use crate::dsse::{EnvelopeError, Signer};
 use crate::key::{KeyError, PublicKey};
 
-/// Why something could not be signed.
+/// Why something could not be signed. Of a command only its [name](name_of) is told: the rest may hold a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// The command did not run or broke off.
     #[error("cannot run the signing command `{command}`")]
     Run {
-        /// As it was given.
+        /// Its name.
         command: String,
         /// What the system said.
         source: std::io::Error,
@@ -23,7 +24,7 @@ pub enum SignError {
     /// The command failed.
     #[error("the signing command `{command}` failed ({status}): {message}")]
     Failed {
-        /// As it was given.
+        /// Its name.
         command: String,
         /// How it ended.
         status: std::process::ExitStatus,
@@ -35,7 +36,7 @@ pub enum SignError {
         "the signing command `{command}` must print a signature in base64 on its standard output"
     )]
     NotBase64 {
-        /// As it was given.
+        /// Its name.
         command: String,
     },
     /// The envelope can't be signed.
@@ -47,10 +48,30 @@ pub enum SignError {
 }
 
 /// A command that gets the message on its standard input and prints the signature in base64.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CommandSigner {
     command: String,
     public: PublicKey,
+    withheld: Vec<String>,
+}
+
+impl fmt::Debug for CommandSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandSigner")
+            .field("command", &name_of(&self.command))
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What of a shell command may be shown: its first word. Of an assignment (`PIN=1234 sign`) that is the variable's name, for
+/// where its value ends only a shell can tell.
+fn name_of(command: &str) -> String {
+    let word = command.split_whitespace().next().unwrap_or_default();
+    match word.split_once('=') {
+        Some((variable, _)) => format!("{variable}=…"),
+        None => word.to_owned(),
+    }
 }
 
 impl CommandSigner {
@@ -59,7 +80,15 @@ impl CommandSigner {
         Self {
             command: command.into(),
             public,
+            withheld: Vec::new(),
         }
+    }
+
+    /// Leaves a variable out of the command's environment.
+    #[must_use]
+    pub fn without(mut self, variable: impl Into<String>) -> Self {
+        self.withheld.push(variable.into());
+        self
     }
 }
 
@@ -69,18 +98,21 @@ impl Signer for CommandSigner {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        let command = || self.command.clone();
+        let command = || name_of(&self.command);
         let run = |source| SignError::Run {
             command: command(),
             source,
         };
-        let mut child = Command::new("sh")
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &self.command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(run)?;
+            .stderr(Stdio::piped());
+        for variable in &self.withheld {
+            shell.env_remove(variable);
+        }
+        let mut child = shell.spawn().map_err(run)?;
         let input = child.stdin.take();
         // Written beside reading: a command may print before it has read all.
         let output = std::thread::scope(|scope| {

@@ -32,6 +32,12 @@ pub enum VerifyError {
         /// Why.
         source: std::io::Error,
     },
+    /// A link, a pipe or a device where the envelope belongs.
+    #[error("{path} is not a plain file")]
+    NotAFile {
+        /// The envelope.
+        path: Utf8PathBuf,
+    },
     /// Too large for an envelope.
     #[error("{path} has more than {LARGEST_ENVELOPE} bytes, which no provenance has")]
     TooLarge {
@@ -230,11 +236,21 @@ pub fn digest_of(path: &Utf8Path) -> Result<String, VerifyError> {
     }
 }
 
-fn read_envelope(path: &Utf8Path) -> Result<Vec<u8>, VerifyError> {
+/// Reads the bytes of an envelope, which nobody has verified yet.
+///
+/// # Errors
+/// If it is missing, not a plain file, or larger than any provenance.
+pub fn read_envelope(path: &Utf8Path) -> Result<Vec<u8>, VerifyError> {
     let read = |source| VerifyError::Read {
         path: path.to_owned(),
         source,
     };
+    // Opening a pipe would wait for somebody to write into it.
+    if !std::fs::symlink_metadata(path).map_err(read)?.is_file() {
+        return Err(VerifyError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
     let mut text = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(LARGEST_ENVELOPE + 1).read_to_end(&mut text))

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ovenbird_provenance::dsse::{Envelope, EnvelopeError, pae};
+use ovenbird_provenance::dsse::{Envelope, EnvelopeError, Signature, Signer as _, pae};
 use ovenbird_provenance::external::{CommandSigner, SignError};
 use ovenbird_provenance::folder::{self, FILE, Problem, VerifyError, digest_of};
 use ovenbird_provenance::key::{Algorithm, KeyError, PrivateKey, PublicKey};
@@ -246,8 +246,96 @@ fn a_command_signs_with_a_key_that_we_never_see() {
     let failed = refused("echo no token >&2; exit 3", key.public());
     assert_eq!(
         failed.to_string(),
-        "the signing command `echo no token >&2; exit 3` failed (exit status: 3): no token"
+        "the signing command `echo` failed (exit status: 3): no token"
     );
+}
+
+#[test]
+fn what_a_command_holds_is_told_to_nobody() {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).public();
+    for (command, name) in [
+        ("exit 3; sign --pin 1234", "`exit`"),
+        ("PIN='12 1234' sh -c 'exit 3'", "`PIN=…`"),
+        ("printf ? --pin 1234", "`printf`"),
+    ] {
+        let signer = CommandSigner::new(command, key.clone());
+        let error = signer.sign(b"x").unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(!format!("{error} {error:?} {signer:?}").contains("1234"));
+    }
+}
+
+#[test]
+fn a_command_gets_no_variable_that_is_withheld() {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).public();
+    // Cargo sets it for every test.
+    let command = "test -z \"$CARGO_MANIFEST_DIR\" && echo AAAA";
+    let signer = CommandSigner::new(command, key);
+    assert!(signer.sign(b"x").is_err());
+    let bytes = signer.without("CARGO_MANIFEST_DIR").sign(b"x").unwrap();
+    assert_eq!(bytes, [0; 3]);
+}
+
+/// Whoever may write the envelope may add what is no signature, but not make a good one void by it.
+#[test]
+fn what_is_no_signature_is_passed_over() {
+    let key = PrivateKey::generate(Algorithm::Ed25519);
+    let mut envelope = Envelope::new(PAYLOAD_TYPE, b"{}");
+    envelope.sign(&key).unwrap();
+    let bad = Signature {
+        keyid: String::new(),
+        sig: "?".into(),
+    };
+    envelope.signatures.insert(0, bad.clone());
+    let trusted = [key.public()];
+    assert!(envelope.verify(PAYLOAD_TYPE, &trusted).is_ok());
+    envelope.signatures = vec![bad];
+    assert!(matches!(
+        envelope.verify(PAYLOAD_TYPE, &trusted),
+        Err(EnvelopeError::Untrusted(_))
+    ));
+}
+
+#[test]
+fn an_envelope_has_at_most_a_hundred_signatures() {
+    let key = PrivateKey::generate(Algorithm::Ed25519);
+    let mut envelope = Envelope::new(PAYLOAD_TYPE, b"{}");
+    envelope.sign(&key).unwrap();
+    let mut other = envelope.signatures[0].clone();
+    other.keyid = "another".into();
+    envelope.signatures.resize(100, other.clone());
+    let parse = |envelope: &Envelope| Envelope::parse(&serde_json::to_vec(envelope).unwrap());
+    assert_eq!(parse(&envelope).unwrap(), envelope);
+    envelope.sign(&key).unwrap();
+    assert!(
+        envelope
+            .sign(&PrivateKey::generate(Algorithm::Ed25519))
+            .is_err()
+    );
+    assert_eq!(envelope.signatures.len(), 100, "nothing was added");
+    envelope.signatures.push(other);
+    assert!(matches!(parse(&envelope), Err(EnvelopeError::TooMany(101))));
+    assert!(matches!(
+        envelope.verify(PAYLOAD_TYPE, &[key.public()]),
+        Err(EnvelopeError::TooMany(101))
+    ));
+}
+
+/// A pipe in the envelope's place has nobody at its other end.
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let key = PrivateKey::generate(Algorithm::Ed25519);
+    let (_root, folder) = image(&key);
+    std::fs::remove_file(folder.join(FILE)).unwrap();
+    let made = Command::new("mkfifo").arg(folder.join(FILE)).status();
+    assert!(made.unwrap().success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let answer = folder::verify(&folder, &[key.public()]);
+        sender.send(matches!(answer, Err(VerifyError::NotAFile { .. })))
+    });
+    let answer = receiver.recv_timeout(std::time::Duration::from_secs(20));
+    assert!(answer.expect("an answer"), "a pipe is no envelope");
 }
 
 #[test]

@@ -558,6 +558,7 @@ impl Bake<'_> {
                 ),
             ]
             .into(),
+            ..OciConfig::default()
         };
         let source = self.source(built);
         let names: Vec<&str> = outputs

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
+use ovenbird_provenance::folder::FILE;
 use serde_json::json;
 
 use super::Session;
 use super::printer::Printer;
 use crate::error::{FailureContext as _, FailureKind, Result};
-use crate::signing;
+use crate::signing::{self, NamedBy, Signed};
 
 /// Arguments of `sign`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// What [`signing::sign`] and [`signing::signer`] say.
+/// What [`signing::sign_again`] and [`signing::signer`] say.
 pub async fn run(
     args: Args,
     printer: Printer,
@@ -39,12 +40,22 @@ pub async fn run(
     let passphrase = signing::passphrase(args.passphrase_file.as_deref())?;
     let folder = super::distribute::image_folder(&args.image, session)?;
     let target = folder.clone();
-    let id = tokio::task::spawn_blocking(move || {
-        let signer = signing::signer(&args.key, args.public_key.as_deref(), passphrase.as_deref())?;
-        signing::sign(&target, &signer)
+    let Signed { key: id, replaced } = tokio::task::spawn_blocking(move || {
+        let signer = signing::signer(
+            &args.key,
+            args.public_key.as_deref(),
+            passphrase.as_deref(),
+            NamedBy::Options,
+        )?;
+        signing::sign_again(&target, &signer)
     })
     .await
     .or_failure(FailureKind::Internal, || "a worker thread failed".into())??;
+    if let Some(reason) = replaced {
+        printer.warn(format!(
+            "the {FILE} that was there, with its signatures, is replaced: {reason}"
+        ));
+    }
     printer.value(&json!({ "folder": folder, "key": id }));
     printer.line(format!("{folder} is signed by {id}"));
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use super::printer::Printer;
 use super::push::RegistryArgs;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::signing::{self, Policy, Wanted};
+use crate::store::Store;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,7 @@ pub struct Args {
     /// What the image must be besides unchanged: a file of demands (docs/signing.md)
     #[arg(long, value_name = "FILE")]
     policy: Option<Utf8PathBuf>,
-    /// The image that it must be; of a mirror, the repository that it was signed for
+    /// The image that it must be; of what is in a registry also the repository that it was signed for, if this is a mirror
     #[arg(long = "is", value_name = "NAME/VERSION/BUILD|REGISTRY/REPOSITORY")]
     wanted: Option<String>,
     #[command(flatten)]
@@ -53,8 +54,8 @@ pub async fn run(
     if let Some(reference) = args.image.strip_prefix("oci://") {
         let wanted = Wanted {
             image: args.wanted,
-            only: None,
             policy,
+            ..Wanted::default()
         };
         let options = args.registry.options();
         let checked = signing::check_remote(&reference.parse()?, options, &keys, &wanted).await?;
@@ -67,11 +68,11 @@ pub async fn run(
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    let (folder, only) = place(&args.image, session)?;
+    let (folder, asked) = place(&args.image, session)?;
     let wanted = Wanted {
-        image: args.wanted,
-        only,
+        image: args.wanted.or(asked.image),
         policy,
+        ..asked
     };
     let checked = tokio::task::spawn_blocking(move || signing::check(&folder, &keys, &wanted))
         .await
@@ -86,28 +87,31 @@ pub async fn run(
     ));
     if !checked.unsigned.is_empty() {
         printer.line(format!(
-            "made by a destination, signed by nobody: {}",
+            "NOT signed, for a destination has made them: {}; anybody may have changed them",
             checked.unsigned.join(", ")
         ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder with the provenance, and the file in it that is asked for.
-fn place(
-    image: &str,
-    session: impl FnOnce() -> Result<Session>,
-) -> Result<(Utf8PathBuf, Option<String>)> {
-    let path = Utf8Path::new(image);
-    if path.is_dir() {
-        return Ok((path.to_owned(), None));
+/// The folder with the provenance, and what of it is asked for: a file in it, or an image by what the store calls it.
+fn place(image: &str, session: impl FnOnce() -> Result<Session>) -> Result<(Utf8PathBuf, Wanted)> {
+    let typed = Utf8Path::new(image);
+    if typed.is_dir() {
+        return Ok((typed.to_owned(), Wanted::default()));
     }
-    if !path.is_file() {
-        return Ok((super::distribute::image_folder(image, session)?, None));
+    if !typed.is_file() {
+        let found = Store::open(&session()?.home)?.find_image(image)?;
+        // Wherever its folder is: it must be this image.
+        let wanted = Wanted {
+            image: Some(found.id()),
+            ..Wanted::default()
+        };
+        return Ok((found.folder, wanted));
     }
-    let path = path
+    let path = typed
         .canonicalize_utf8()
-        .or_failure(FailureKind::Config, || format!("cannot find {path}"))?;
+        .or_failure(FailureKind::Config, || format!("cannot find {typed}"))?;
     let folder = path
         .ancestors()
         .skip(1)
@@ -116,5 +120,10 @@ fn place(
             Failure::config(format!("there is no {FILE} beside {path}, nor above it"))
         })?;
     let inside = path.strip_prefix(folder).unwrap_or(&path);
-    Ok((folder.to_owned(), Some(inside.to_string())))
+    let wanted = Wanted {
+        only: Some(inside.to_string()),
+        path: Some(typed.to_owned()),
+        ..Wanted::default()
+    };
+    Ok((folder.to_owned(), wanted))
 }

@@ -134,7 +134,7 @@ impl Machine {
         let _ = std::fs::remove_file(&wiring.qmp);
         let arguments = args::build(spec, &wiring);
         tracing::debug!(program = %qemu.path, ?arguments, "starting QEMU");
-        let mut command = Command::new(&qemu.path);
+        let mut command = command_of(&qemu.path);
         command
             .args(&arguments)
             .stdin(Stdio::null())
@@ -320,6 +320,21 @@ fn socket_path(
     Ok((path, Some(short)))
 }
 
+/// What QEMU gets of our environment. The rest can hold passphrases and keys of clouds, which whoever breaks out of a guest must
+/// not find there.
+const ENVIRONMENT: [&str; 4] = ["PATH", "TMPDIR", "LANG", "LD_LIBRARY_PATH"];
+
+fn command_of(qemu: &Utf8Path) -> Command {
+    let mut command = Command::new(qemu);
+    command.env_clear();
+    for name in ENVIRONMENT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
 fn refused(qemu: &Qemu, ended: &Exit) -> Failure {
     Failure::environment(format!(
         "{} did not start ({})",
@@ -443,6 +458,23 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn no_secret_is_in_the_environment_of_qemu() {
+        // The runner of the tests has set more than these.
+        assert!(std::env::vars_os().count() > ENVIRONMENT.len());
+        let printed = command_of(Utf8Path::new("env")).output().await.unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        let names: Vec<&str> = printed
+            .lines()
+            .filter_map(|line| line.split_once('=').map(|(name, _)| name))
+            .collect();
+        assert!(names.contains(&"PATH"));
+        assert!(
+            names.iter().all(|name| ENVIRONMENT.contains(name)),
+            "{names:?}"
+        );
+    }
 
     #[test]
     fn a_socket_path_is_never_too_long() {

@@ -9,18 +9,9 @@ use ovenbird_disk::{DiskReader, Progress};
 use super::planner::{OciConfig, failed};
 use crate::error::Result;
 
-/// Writes the layout to the folder `target`, which must not exist.
-///
-/// # Errors
-/// [`FailureKind::Output`](crate::error::FailureKind::Output) if the disk has no root filesystem that we read, or the
-/// layout can't be written.
-pub fn export(
-    disk: Arc<dyn DiskReader>,
-    target: &Utf8Path,
-    config: &OciConfig,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let options = ExportOptions {
+/// How a disk's root filesystem becomes a container image.
+pub fn options(config: &OciConfig) -> ExportOptions {
+    ExportOptions {
         tree: TreeOptions {
             // A container shares the host's kernel.
             boot: false,
@@ -33,10 +24,24 @@ pub fn export(
             cmd: vec!["/bin/sh".into()],
             ..Config::default()
         },
+        annotations: config.annotations.clone(),
         reference: Some(config.reference.clone()),
         ..ExportOptions::default()
-    };
-    ovenbird_disk::oci::export(disk, &options, target.as_std_path(), progress)
+    }
+}
+
+/// Writes the layout to the folder `target`, which must not exist.
+///
+/// # Errors
+/// [`FailureKind::Output`](crate::error::FailureKind::Output) if the disk has no root filesystem that we read, or the
+/// layout can't be written.
+pub fn export(
+    disk: Arc<dyn DiskReader>,
+    target: &Utf8Path,
+    config: &OciConfig,
+    progress: &dyn Progress,
+) -> Result<()> {
+    ovenbird_disk::oci::export(disk, &options(config), target.as_std_path(), progress)
         .map(drop)
         .map_err(|error| failed(error, "cannot write the container image"))
 }

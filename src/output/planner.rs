@@ -4,6 +4,7 @@
 //! chain, each is read back and compared by its disk digest; the OCI image is read from the filesystem on the disk,
 //! without mounting it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -75,7 +76,9 @@ pub struct OciConfig {
     /// Seconds since 1970.
     pub created: i64,
     /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The disk that the outputs are made from.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use ovenbird_disk::{DiskReader, Format, OpenOptions, oci};
 
-use super::RegistryError;
 use super::blocking::{Stop, blocking, disk_error};
 use super::deliver::{ImageFolder, Shape};
-use super::disk::DiskArtifact;
+use super::disk::{DISK_DIGEST, DiskArtifact};
 use crate::catalog::progress::Progress;
 use crate::error::{FailureContext as _, FailureKind, Result};
 use crate::output::planner::OciConfig;
@@ -98,6 +97,7 @@ pub(super) async fn export(
         reference: reference.cloned().unwrap_or_default(),
         created: 0,
         labels: BTreeMap::new(),
+        ..OciConfig::default()
     };
     if let Some(image) = image {
         let about = &image.manifest;
@@ -109,39 +109,30 @@ pub(super) async fn export(
         .await?
         .to_string();
         super::download::verify("the disk", &about.disk_digest, actual)?;
+        // Provenance names files and the disk, not what is made of it here: by this it is known to be about this disk.
+        config
+            .annotations
+            .insert(DISK_DIGEST.into(), about.disk_digest.clone());
         config.architecture = about.architecture.oci().into();
         config.labels = labels(about);
-        config.created = about
-            .created
-            .parse::<jiff::Timestamp>()
-            .map_or(0, |created| created.as_second());
+        let created = about.created.parse::<jiff::Timestamp>();
+        config.created = created.map_or(0, |created| created.as_second());
     }
     progress.stage("make the image");
     let layout = layout.to_owned();
     let made = tokio::task::spawn_blocking(move || {
-        if shape != Shape::ContainerDisk {
-            return crate::output::oci::export(disk, &layout, &config, &stop);
-        }
-        let options = oci::ExportOptions {
-            config: oci::Config {
-                architecture: config.architecture,
-                labels: config.labels,
-                created: Some(config.created),
-                ..oci::Config::default()
-            },
-            reference: Some(config.reference),
-            ..oci::ExportOptions::default()
+        let target = layout.as_std_path();
+        let mut options = crate::output::oci::options(&config);
+        let made = if shape == Shape::ContainerDisk {
+            let file = oci::DiskFile::default();
+            // There is nothing in it that could run.
+            options.config.cmd.clear();
+            oci::export_container_disk(&*disk, file, &options, target, &stop)
+        } else {
+            oci::export(disk, &options, target, &stop)
         };
-        let file = oci::DiskFile::default();
-        oci::export_container_disk(&*disk, file, &options, layout.as_std_path(), &stop)
-            .map(drop)
-            .map_err(|error| {
-                RegistryError::Disk {
-                    action: "make the image".into(),
-                    source: error,
-                }
-                .into()
-            })
+        made.map(drop)
+            .map_err(|error| disk_error("make the image")(error).into())
     });
     made.await
         .or_failure(FailureKind::Internal, || "cannot make the image".into())?

@@ -17,6 +17,38 @@ pub const PASSPHRASE: &str = "OVENBIRD_KEY_PASSPHRASE";
 /// Before a command that signs, where a key's file is expected.
 const COMMAND: &str = "command:";
 
+/// Where a key was named, which decides what can be advised if it can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The options of `sign`.
+    Options,
+    /// `[signing]` of a home.
+    Settings,
+    /// `--sign-key`, which stands alone.
+    SignKey,
+}
+
+impl NamedBy {
+    fn passphrase_hint(self) -> String {
+        match self {
+            Self::Options => format!("give it by {PASSPHRASE} or --passphrase-file"),
+            Self::Settings => {
+                format!("give it by {PASSPHRASE}, or name `passphraseFile` in config.toml")
+            }
+            Self::SignKey => format!("give it by {PASSPHRASE}"),
+        }
+    }
+
+    const fn public_key_hint(self) -> &'static str {
+        match self {
+            Self::Options => "give it by --public-key FILE",
+            Self::Settings | Self::SignKey => {
+                "name it as `publicKey` under `[signing]` in config.toml"
+            }
+        }
+    }
+}
+
 /// What signs the images of a home.
 #[derive(Clone)]
 pub struct Seal(Arc<dyn Signer + Send + Sync>);
@@ -58,25 +90,25 @@ impl SigningSettings {
         let Some(key) = instead.or(self.key.as_deref()) else {
             return Ok(None);
         };
-        let key = match instead {
-            None if !key.starts_with(COMMAND) => home.join(key).into_string(),
-            _ => key.to_owned(),
+        let (named_by, key, passphrase_file) = match instead {
+            // The file has the passphrase of the home's own key.
+            Some(key) => (NamedBy::SignKey, key.to_owned(), None),
+            None if key.starts_with(COMMAND) => (NamedBy::Settings, key.to_owned(), None),
+            None => {
+                let file = self.passphrase_file.as_ref().map(|file| home.join(file));
+                (NamedBy::Settings, home.join(key).into_string(), file)
+            }
         };
-        let passphrase = passphrase(
-            self.passphrase_file
-                .as_ref()
-                .map(|file| home.join(file))
-                .as_deref(),
-        )?;
+        let passphrase = passphrase(passphrase_file.as_deref())?;
         let public = self.public_key.as_ref().map(|file| home.join(file));
-        signer(&key, public.as_deref(), passphrase.as_deref()).map(Some)
+        signer(&key, public.as_deref(), passphrase.as_deref(), named_by).map(Some)
     }
 }
 
 /// The passphrase: from a file, else from the environment.
 ///
 /// # Errors
-/// [`FailureKind::Config`] if the file can't be read.
+/// [`FailureKind::Config`] if the file can't be read or is empty: nobody means a passphrase of no letters.
 pub fn passphrase(file: Option<&Utf8Path>) -> Result<Option<String>> {
     match file {
         None => Ok(std::env::var(PASSPHRASE)
@@ -86,7 +118,12 @@ pub fn passphrase(file: Option<&Utf8Path>) -> Result<Option<String>> {
             let text = std::fs::read_to_string(file).or_failure(FailureKind::Config, || {
                 format!("cannot read the passphrase from {file}")
             })?;
-            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+            match text.trim_end_matches(['\r', '\n']) {
+                "" => Err(Failure::config(format!(
+                    "the passphrase in {file} is empty"
+                ))),
+                text => Ok(Some(text.to_owned())),
+            }
         }
     }
 }
@@ -157,10 +194,13 @@ pub fn public_key(path: &Utf8Path) -> Result<PublicKey> {
 ///
 /// # Errors
 /// [`FailureKind::Config`] if it is none, or its passphrase is missing or wrong.
-pub fn private_key(path: &Utf8Path, passphrase: Option<&str>) -> Result<PrivateKey> {
+pub fn private_key(
+    path: &Utf8Path,
+    passphrase: Option<&str>,
+    named_by: NamedBy,
+) -> Result<PrivateKey> {
     PrivateKey::from_pem(&read(path)?, passphrase.map(str::as_bytes)).map_err(|error| {
-        let hint = matches!(error, KeyError::PassphraseNeeded)
-            .then(|| format!("give it by {PASSPHRASE} or --passphrase-file"));
+        let hint = matches!(error, KeyError::PassphraseNeeded).then(|| named_by.passphrase_hint());
         let failure = Failure::config(format!("cannot use the key {path}")).caused_by(error);
         match hint {
             Some(hint) => failure.with_hint(hint),
@@ -170,18 +210,67 @@ pub fn private_key(path: &Utf8Path, passphrase: Option<&str>) -> Result<PrivateK
 }
 
 /// What signs: a key's file, or `command:` with a shell command that gets the message and prints the signature in base64,
-/// for keys in a token; its public key has to be given.
+/// for keys in a token; its public key has to be given. The command does not get [`PASSPHRASE`], which is a file's.
 ///
 /// # Errors
 /// [`FailureKind::Config`] if the key can't be used.
-pub fn signer(key: &str, public: Option<&Utf8Path>, passphrase: Option<&str>) -> Result<Seal> {
+pub fn signer(
+    key: &str,
+    public: Option<&Utf8Path>,
+    passphrase: Option<&str>,
+    named_by: NamedBy,
+) -> Result<Seal> {
     match (key.strip_prefix(COMMAND), public) {
-        (Some(command), Some(public)) => Ok(Seal(Arc::new(CommandSigner::new(
-            command,
-            public_key(public)?,
-        )))),
+        (Some(command), Some(public)) => {
+            let signer = CommandSigner::new(command, public_key(public)?).without(PASSPHRASE);
+            Ok(Seal(Arc::new(signer)))
+        }
         (Some(_), None) => Err(Failure::config("a command that signs needs its public key")
-            .with_hint("give it by --public-key FILE")),
-        (None, _) => Ok(Seal(Arc::new(private_key(Utf8Path::new(key), passphrase)?))),
+            .with_hint(named_by.public_key_hint())),
+        (None, _) => {
+            let key = private_key(Utf8Path::new(key), passphrase, named_by)?;
+            Ok(Seal(Arc::new(key)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A home with a key and another one, each with its passphrase; `config.toml` names that of the first.
+    #[test]
+    fn another_key_is_not_opened_with_the_passphrase_of_the_home() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Utf8Path::from_path(root.path()).unwrap();
+        std::fs::write(home.join("pass"), "of the home\n").unwrap();
+        let other = home.join("other");
+        generate(&home.join("own"), Algorithm::Ed25519, Some("of the home")).unwrap();
+        generate(&other, Algorithm::Ed25519, Some("of the other")).unwrap();
+        let settings = SigningSettings {
+            key: Some("own".into()),
+            passphrase_file: Some("pass".into()),
+            ..SigningSettings::default()
+        };
+        assert!(settings.seal(home, None).unwrap().is_some());
+        // Not "wrong": none was given, and there is no option to name its file.
+        let failure = settings.seal(home, Some(other.as_str())).unwrap_err();
+        assert!(failure.chain().contains("passphrase"), "{failure:?}");
+        let hint = failure.hint().unwrap();
+        assert!(hint.contains(PASSPHRASE) && !hint.contains("--"), "{hint}");
+        let settings = SigningSettings {
+            passphrase_file: None,
+            ..settings
+        };
+        let failure = settings.seal(home, None).unwrap_err();
+        assert!(failure.hint().unwrap().contains("passphraseFile"));
+        for instead in [None, Some("command:true")] {
+            let settings = SigningSettings {
+                key: Some("command:true".into()),
+                ..SigningSettings::default()
+            };
+            let failure = settings.seal(home, instead).unwrap_err();
+            assert!(failure.hint().unwrap().contains("`publicKey`"));
+        }
     }
 }

@@ -8,13 +8,14 @@ mod statement;
 
 use camino::Utf8Path;
 use ovenbird_provenance::dsse::{Envelope, Signer};
-use ovenbird_provenance::folder::{FILE, digest_of};
+use ovenbird_provenance::folder::{FILE, VerifyError, digest_of, read_envelope};
 use ovenbird_provenance::key::KeyId;
 use ovenbird_provenance::statement::PAYLOAD_TYPE;
 
 pub use check::{Checked, Wanted, check};
 pub use keys::{
-    PASSPHRASE, Seal, SigningSettings, generate, passphrase, private_key, public_key, signer,
+    NamedBy, PASSPHRASE, Seal, SigningSettings, generate, passphrase, private_key, public_key,
+    signer,
 };
 pub use policy::Policy;
 pub use remote::check_remote;
@@ -22,12 +23,29 @@ pub use remote::check_remote;
 use crate::error::{Failure, FailureContext as _, FailureKind, Result};
 use crate::output::Manifest;
 
+/// What came of signing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The key that signed.
+    pub key: KeyId,
+    /// What was wrong with an envelope that stood there and is replaced, with the signatures in it.
+    pub replaced: Option<String>,
+}
+
+/// Signs the image in a folder that was just made, as [`sign_again`] does.
+///
+/// # Errors
+/// As [`sign_again`].
+pub fn sign(folder: &Utf8Path, signer: &dyn Signer) -> Result<KeyId> {
+    sign_again(folder, signer).map(|signed| signed.key)
+}
+
 /// Signs the image in a folder, after every file was compared with the manifest: what is signed is what was made. A
 /// signature by another key of the same statement stays.
 ///
 /// # Errors
 /// [`FailureKind::Output`] if a file is not as the manifest says, or the signature can't be made or written.
-pub fn sign(folder: &Utf8Path, signer: &dyn Signer) -> Result<KeyId> {
+pub fn sign_again(folder: &Utf8Path, signer: &dyn Signer) -> Result<Signed> {
     let manifest = Manifest::read(folder)?;
     for file in manifest.listed() {
         let path = folder.join(file.path);
@@ -49,20 +67,40 @@ pub fn sign(folder: &Utf8Path, signer: &dyn Signer) -> Result<KeyId> {
         "cannot encode the provenance".into()
     })?;
     let path = folder.join(FILE);
-    let mut envelope = Envelope::new(PAYLOAD_TYPE, &payload);
-    if let Ok(text) = std::fs::read(&path)
-        && let Ok(known) = Envelope::parse(&text)
-        && known
-            .unverified_payload()
-            .is_ok_and(|known| known == payload)
-    {
-        envelope = known;
-    }
-    let id = envelope
+    let (mut envelope, replaced) = match known(&path, &payload) {
+        Ok(Some(known)) => (known, None),
+        Ok(None) => (Envelope::new(PAYLOAD_TYPE, &payload), None),
+        Err(reason) => (Envelope::new(PAYLOAD_TYPE, &payload), Some(reason)),
+    };
+    let key = envelope
         .sign(signer)
         .or_failure(FailureKind::Output, || format!("cannot sign {folder}"))?;
     write(&path, &envelope)?;
-    Ok(id)
+    Ok(Signed { key, replaced })
+}
+
+/// The envelope that is there already, if it is of this payload: else why it is of no use. Nobody has verified it, so it may
+/// only say what would be said without it.
+fn known(path: &Utf8Path, payload: &[u8]) -> Result<Option<Envelope>, String> {
+    let text = match read_envelope(path) {
+        Ok(text) => text,
+        Err(VerifyError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let envelope = Envelope::parse(&text).map_err(|error| error.to_string())?;
+    if envelope.payload_type != PAYLOAD_TYPE {
+        return Err(format!(
+            "its payload is {:?}, not {PAYLOAD_TYPE:?}",
+            envelope.payload_type
+        ));
+    }
+    match envelope.unverified_payload() {
+        Ok(known) if known == payload => Ok(Some(envelope)),
+        Ok(_) => Err("what it states is not what is stated now".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Beside its final name first, so that no torn envelope ever stands there.

@@ -109,8 +109,10 @@ fn details(manifest: &Manifest) -> RunDetails {
     if let Some(boot) = manifest.boots.first() {
         version.insert("qemu".into(), boot.qemu.clone());
     }
+    // A resource descriptor has to have one of `uri`, `digest` and `content`.
     let evidence = |name: &str, what: serde_json::Value| Resource {
         name: name.into(),
+        uri: Some(format!("urn:ovenbird:evidence:{name}")),
         annotations: BTreeMap::from([("evidence".to_owned(), what)]),
         ..Resource::default()
     };

@@ -1,18 +1,26 @@
 //! Images are signed and verified: whatever is changed afterwards is found, with nothing but the folder and a key.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use ovenbird::store::{Home, NewImage, Store};
 use ovenbird_disk::{ConvertOptions, NoProgress, Target, convert, open};
+use ovenbird_provenance::dsse::Envelope;
+use ovenbird_provenance::statement::{PAYLOAD_TYPE, Statement};
 use serde_json::{Value, json};
 
 use crate::setup::{self, Ran, Setup};
 
 /// An image's folder as a bake leaves it: a raw disk and its qcow2, and a manifest that tells the truth.
 pub fn image(setup: &Setup, place: &str, build: u32) -> Utf8PathBuf {
+    let mut disk = vec![0; 3 << 20];
+    disk[1 << 20..(1 << 20) + 1000].fill(u8::try_from(build).unwrap() + 1);
+    image_of(setup, place, build, &disk)
+}
+
+/// The same of a disk.
+pub fn image_of(setup: &Setup, place: &str, build: u32, disk: &[u8]) -> Utf8PathBuf {
     let folder = setup.path().join(place);
     std::fs::create_dir_all(&folder).unwrap();
     let raw = folder.join("web.raw");
-    let mut disk = vec![0; 3 << 20];
-    disk[1 << 20..(1 << 20) + 1000].fill(u8::try_from(build).unwrap() + 1);
     std::fs::write(&raw, disk).unwrap();
     let written = convert(
         &*open(raw.as_std_path()).unwrap(),
@@ -36,7 +44,7 @@ pub fn image(setup: &Setup, place: &str, build: u32) -> Utf8PathBuf {
         "firmware": ["bios"], "parent": {"name": "debian-12", "version": "12.1.0", "sha256": "ab".repeat(32)},
         "components": [{"name": "nginx", "version": "1.0.0", "sha256": "cd".repeat(32), "parameters": {"Port": ["80"]}}],
         "os": {"id": "debian", "version": "12", "prettyName": "Debian"}, "packages": [], "sanitised": [],
-        "virtualSize": 3 << 20, "diskDigest": written.disk_digest.to_string(), "boots": [],
+        "virtualSize": disk.len(), "diskDigest": written.disk_digest.to_string(), "boots": [],
         "files": [file("web.qcow2", "qcow2"), file("web.raw", "raw")],
     });
     std::fs::write(
@@ -170,6 +178,254 @@ fn an_older_image_under_a_newer_name_is_found() {
         ])
         .expect(8)
         .says("it is web/1.2.3/1, not web/1.2.3/2");
+}
+
+/// Names of files that a destination makes are no pass for anybody's file of that name.
+#[test]
+fn a_file_that_nobody_signed_is_not_verified() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "out", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    for name in ["register-image.sh", "register-image.json", "SHA256SUMS"] {
+        let file = setup.file(&format!("out/{name}"), "");
+        verify(&setup, &file, &public)
+            .expect(8)
+            .says(&format!("\"{name}\" is not named by the provenance"));
+    }
+    // Deeper than the comparison goes.
+    let deep = setup.file(&format!("out/{}web.raw", "d/".repeat(20)), "evil");
+    verify(&setup, &deep, &public)
+        .expect(8)
+        .says("is not among the files that were signed");
+    for name in ["web.raw", "manifest.json", "provenance.dsse.json"] {
+        verify(&setup, &folder.join(name), &public).expect(0);
+    }
+}
+
+/// Whoever goes by the checksums must come to the files that were signed.
+#[test]
+fn checksums_are_held_against_what_was_signed() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "out", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let digest = setup::tool("sha256sum", &[folder.join("web.raw").as_str()]);
+    let digest = digest.split_whitespace().next().unwrap();
+    let with = |sums: &str| {
+        setup.file("out/SHA256SUMS", sums);
+        verify(&setup, &folder, &public)
+    };
+    with(&format!(
+        "{digest}  web.raw\n{} *./web.raw\n",
+        digest.to_uppercase()
+    ))
+    .expect(0);
+    let other = "ab".repeat(32);
+    for line in ["  web.raw", " *./web.raw"] {
+        with(&format!("{digest}  web.raw\n{other}{line}\n"))
+            .expect(8)
+            .says(&format!(
+                "has the sha256 \"{other}\" for \"web.raw\", signed is {digest}"
+            ));
+    }
+    with(&format!("{other}  x/../web.raw\n"))
+        .expect(8)
+        .says("which was not signed");
+}
+
+/// Folders have the name as ARNs do, the statement as the recipe.
+#[test]
+fn a_name_with_spaces_lies_where_it_belongs() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "web-server/1.2.3/1", 1);
+    let manifest = folder.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let text = text.replace("\"name\": \"web\"", "\"name\": \"Web Server\"");
+    std::fs::write(&manifest, text).unwrap();
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let ran = verify(&setup, &folder, &public).expect(0);
+    assert!(ran.stdout.contains("Web Server/1.2.3/1 is as"));
+    let demand =
+        |image: &str| setup.run(&["verify", folder.as_str(), "--key", &public, "--is", image]);
+    demand("Web Server/1.2.3/1").expect(0);
+    demand("web-server/1.2.3/1").expect(0);
+    demand("web-server/1.2.3/2").expect(8);
+}
+
+#[test]
+fn a_link_from_a_newer_name_to_an_older_image_is_found() {
+    use std::os::unix::fs::symlink;
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let old = image(&setup, "web/1.2.3/1", 1);
+    setup
+        .run(&["sign", old.as_str(), "--key", &private])
+        .expect(0);
+    let new = setup.path().join("web/1.2.3/2");
+    symlink("1", &new).unwrap();
+    symlink("1.2.3/1", setup.path().join("web/latest")).unwrap();
+    symlink("1/web.raw", setup.path().join("web/1.2.3/newest.raw")).unwrap();
+    let verify = |place: &str, more: &[&str]| {
+        let mut arguments = vec!["verify", place, "--key", &public];
+        arguments.extend(more);
+        setup.run(&arguments)
+    };
+    for place in [
+        new.as_str(),
+        "web/1.2.3/2",
+        "web/1.2.3/1/../2",
+        "web/1.2.3/2/web.raw",
+    ] {
+        verify(place, &[])
+            .expect(8)
+            .says("it is web/1.2.3/1, but lies where web/1.2.3/2 belongs");
+    }
+    verify("web/1.2.3/2", &["--is", "web/1.2.3/1"]).expect(0);
+    for place in [
+        "web/latest",
+        "web/latest/web.raw",
+        "web/1.2.3/1/web.raw",
+        "web/1.2.3/newest.raw",
+    ] {
+        verify(place, &[]).expect(0);
+    }
+}
+
+/// The store says where an image is; what lies there says which it is.
+#[test]
+fn an_image_of_the_store_must_be_the_one_that_was_asked_for() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "elsewhere", 7);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let store = Store::open(&Home::at(setup.home()).unwrap()).unwrap();
+    std::sync::Arc::new(store)
+        .begin_image(&NewImage {
+            name: "web".into(),
+            version: "1.2.3".into(),
+            parent: "debian-12/1.0.0".into(),
+            recipe: "{}".into(),
+            folder: Some(folder),
+            ..NewImage::default()
+        })
+        .unwrap();
+    for image in ["web/1.2.3/1", "web"] {
+        setup
+            .run(&["verify", image, "--key", &public])
+            .expect(8)
+            .says("it is web/1.2.3/7, not web/1.2.3/1");
+    }
+    setup
+        .run(&["verify", "web", "--key", &public, "--is", "web/1.2.3/7"])
+        .expect(0);
+}
+
+/// Who can write into the folder must not choose what is signed, nor lose signatures in silence.
+#[test]
+fn an_envelope_that_is_of_no_use_is_replaced_with_a_warning() {
+    let setup = setup::empty();
+    let (private, public) = key(&setup, "release");
+    let folder = image(&setup, "out", 1);
+    let sign = || {
+        setup
+            .run(&["sign", folder.as_str(), "--key", &private])
+            .expect(0)
+    };
+    assert_eq!(sign().stderr, "");
+    assert_eq!(sign().stderr, "", "the same again replaces nothing");
+    let path = folder.join("provenance.dsse.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (other, reason) in [
+        (
+            text.replace(PAYLOAD_TYPE, "text/plain"),
+            "its payload is \"text/plain\"",
+        ),
+        (
+            text.replacen("\"payload\": \"", "\"payload\": \"AAAA", 1),
+            "what it states is not",
+        ),
+        (text[..40].to_owned(), "not a DSSE envelope"),
+    ] {
+        std::fs::write(&path, other).unwrap();
+        sign().says("is replaced").says(reason);
+        verify(&setup, &folder, &public).expect(0);
+    }
+}
+
+/// in-toto's resource descriptor wants one of `uri`, `digest` and `content`.
+#[test]
+fn every_resource_of_a_statement_is_one() {
+    let setup = setup::empty();
+    let (private, _) = key(&setup, "release");
+    let folder = image(&setup, "out", 1);
+    setup
+        .run(&["sign", folder.as_str(), "--key", &private])
+        .expect(0);
+    let text = std::fs::read(folder.join("provenance.dsse.json")).unwrap();
+    let payload = Envelope::parse(&text)
+        .unwrap()
+        .unverified_payload()
+        .unwrap();
+    let Statement {
+        subject, predicate, ..
+    } = Statement::parse(&payload).unwrap();
+    let used = predicate.build_definition.resolved_dependencies;
+    let made = predicate.run_details.byproducts;
+    assert_eq!(made[0].uri.as_deref(), Some("urn:ovenbird:evidence:boots"));
+    for one in [subject, used, made].into_iter().flatten() {
+        assert!(one.uri.is_some() || !one.digest.is_empty(), "{one:?}");
+    }
+}
+
+#[test]
+fn a_passphrase_is_neither_empty_nor_told_to_commands() {
+    let setup = setup::empty();
+    let (private, public) = key_of(&setup, "token", "p256");
+    let empty = setup.file("empty", "\n");
+    setup
+        .run(&[
+            "keys",
+            "generate",
+            "new",
+            "--passphrase-file",
+            empty.as_str(),
+        ])
+        .expect(3)
+        .says("is empty");
+    assert!(!setup.path().join("new").exists());
+    let folder = image(&setup, "out", 1);
+    let sign = |command: &str| {
+        let mut sign = setup.ovenbird(&[
+            "sign",
+            folder.as_str(),
+            "--key",
+            &format!("command:{command}"),
+            "--public-key",
+            &public,
+        ]);
+        Ran::of(
+            sign.env("OVENBIRD_KEY_PASSPHRASE", "secret")
+                .output()
+                .unwrap(),
+        )
+    };
+    sign(&format!(
+        "test -z \"$OVENBIRD_KEY_PASSPHRASE\" && openssl dgst -sha256 -sign '{private}' | base64 -w0"
+    ))
+    .expect(0);
+    let ran = sign("false --pin 1234").expect(8);
+    ran.says("the signing command `false` failed");
+    assert!(!ran.stderr.contains("1234"), "{}", ran.stderr);
 }
 
 #[test]
@@ -337,7 +593,8 @@ fn a_distributed_folder_is_proven_where_it_is() {
     let away = distribute("", "stick");
     let ran = verify(&setup, &away, &public).expect(0);
     assert!(
-        ran.stdout.contains("signed by nobody: SHA256SUMS"),
+        ran.stdout
+            .contains("NOT signed, for a destination has made them: SHA256SUMS, register-image"),
         "{}",
         ran.stdout
     );

@@ -1,12 +1,18 @@
 //! What is signed in a registry: verified by us, and by others.
 
 use camino::Utf8Path;
+use ovenbird::registry::Descriptor;
+use ovenbird::registry::deliver::PROVENANCE;
+use ovenbird::registry::signatures::{About, attach};
+use ovenbird_provenance::dsse::Envelope;
+use ovenbird_provenance::key::PrivateKey;
+use ovenbird_provenance::statement::{PAYLOAD_TYPE, Statement};
 use serde_json::{Value, json};
 
 use super::server::Server;
-use super::{pushed, raw_disk};
-use crate::setup::{Setup, empty, tool, tool_in};
-use crate::signing::{image, key_of};
+use super::{options, pushed, raw_disk, registry};
+use crate::setup::{self, Ran, Setup, empty, tool, tool_in};
+use crate::signing::{image, image_of, key_of};
 
 fn push(setup: &Setup, folder: &Utf8Path, reference: &str, more: &[&str]) -> Value {
     let mut arguments = vec!["push", folder.as_str(), reference, "--json"];
@@ -98,6 +104,161 @@ fn a_signed_disk_is_proven_from_the_registry_alone() {
         .expect(8)
         .says(&format!("it is signed for {home}"));
     verify(&mirror, &["--key", &public, "--is", &home]).expect(0);
+}
+
+fn sign(setup: &Setup, folder: &Utf8Path, private: &str) {
+    setup
+        .run(&["sign", folder.as_str(), "--key", private])
+        .expect(0);
+}
+
+fn verify(setup: &Setup, reference: &str, public: &str, more: &[&str]) -> Ran {
+    let image = format!("oci://{reference}");
+    let mut arguments = vec!["verify", image.as_str(), "--key", public];
+    arguments.extend(more);
+    setup.run(&arguments)
+}
+
+/// Somebody who may push, but has no key, lets the tag of a newer image point to an older one.
+#[tokio::test]
+async fn a_tag_that_was_moved_to_an_older_image_is_found() {
+    let (setup, server) = (empty(), Server::start());
+    let host = server.host();
+    let (private, public) = key_of(&setup, "release", "ed25519");
+    let folder = image(&setup, "out", 1);
+    sign(&setup, &folder, &private);
+    let place = format!("{host}/images/web");
+    let right = format!("{place}:1.2.3-1");
+    push(&setup, &folder, &right, &["--sign-key", &private]);
+    let there = registry(&host, "images/web", options());
+    let known = there.manifest("1.2.3-1").await.unwrap();
+    for tag in ["1.2.3-2", "1.2.4-1", "1.2.3-debian", "latest"] {
+        there
+            .put_manifest(tag, &known.media_type, &known.bytes)
+            .await
+            .unwrap();
+    }
+    let verify = |reference: &str, more: &[&str]| verify(&setup, reference, &public, more);
+    for tag in ["1.2.3-1", "1.2.3-debian", "latest"] {
+        verify(&format!("{place}:{tag}"), &[]).expect(0);
+    }
+    for tag in ["1.2.3-2", "1.2.4-1"] {
+        verify(&format!("{place}:{tag}"), &[])
+            .expect(8)
+            .says(&format!("it is web/1.2.3/1, but its tag is {tag}"));
+    }
+    let latest = format!("{place}:latest");
+    verify(&latest, &["--is", "Web/1.2.3/1"]).expect(0);
+    verify(&latest, &["--is", "web/1.2.3/2"])
+        .expect(8)
+        .says("it is web/1.2.3/1, not web/1.2.3/2");
+    verify(&latest, &["--is", &place]).expect(0);
+    verify(&latest, &["--is", "registry.test/web"])
+        .expect(8)
+        .says(&format!("it is signed for {place}, not registry.test/web"));
+
+    // Nothing says which image a bare disk is.
+    let disk = raw_disk(&setup);
+    let bare = format!("{host}/disks/web:1.2.3-9");
+    push(&setup, &disk, &bare, &["--sign-key", &private]);
+    verify(&bare, &[]).expect(0);
+    verify(&bare, &["--is", "web/1.2.3/9"])
+        .expect(8)
+        .says("whether it is web/1.2.3/9 can't be told");
+}
+
+/// As a container, too, it is known to be made of the disk that was signed.
+#[test]
+fn a_signed_image_is_proven_in_every_shape() {
+    let (setup, server) = (empty(), Server::start());
+    let (private, public) = key_of(&setup, "release", "ed25519");
+    for path in ["tree/etc/os-release", "tree/bin/sh"] {
+        setup.file(path, "ID=debian\n");
+    }
+    let disk = setup.path().join("ext4");
+    setup::ext4(&setup.path().join("tree"), &disk, "8M");
+    let folder = image_of(&setup, "out", 1, &std::fs::read(&disk).unwrap());
+    sign(&setup, &folder, &private);
+    for shape in ["disk", "containerDisk", "image"] {
+        let reference = format!("{}/{}/web:1", server.host(), shape.to_lowercase());
+        push(
+            &setup,
+            &folder,
+            &reference,
+            &["--as", shape, "--sign-key", &private],
+        );
+        let ran = verify(&setup, &reference, &public, &["--is", "web/1.2.3/1"]).expect(0);
+        assert!(ran.stdout.contains("web/1.2.3/1 is as"), "{}", ran.stdout);
+    }
+}
+
+/// What else lies beside an image, by whomever, does not hide its provenance.
+#[tokio::test]
+async fn provenance_of_something_else_is_passed_over() {
+    let (setup, server) = (empty(), Server::with_deletion());
+    let host = server.host();
+    let (private, public) = key_of(&setup, "release", "ed25519");
+    let (folder, other) = (image(&setup, "out", 1), image(&setup, "other", 2));
+    sign(&setup, &other, &private);
+    let of_other = std::fs::read(other.join("provenance.dsse.json")).unwrap();
+    let key = PrivateKey::from_pem(&std::fs::read_to_string(&private).unwrap(), None).unwrap();
+    let changed = |change: &dyn Fn(&mut Statement)| {
+        let payload = Envelope::parse(&of_other)
+            .unwrap()
+            .unverified_payload()
+            .unwrap();
+        let mut statement = Statement::parse(&payload).unwrap();
+        change(&mut statement);
+        let payload = serde_json::to_vec(&statement).unwrap();
+        let mut envelope = Envelope::new(PAYLOAD_TYPE, &payload);
+        envelope.sign(&key).unwrap();
+        serde_json::to_vec(&envelope).unwrap()
+    };
+
+    let reference = format!("{host}/images/web:1");
+    let value = push(&setup, &folder, &reference, &["--sign-key", &private]);
+    let digest = value["pushed"]["digest"].as_str().unwrap();
+    let there = registry(&host, "images/web", options());
+    let fetched = there.manifest(digest).await.unwrap();
+    let subject = Descriptor::of(&fetched.media_type, &fetched.bytes);
+    let beside = async |bytes: Vec<u8>| {
+        let about = About {
+            media_type: PROVENANCE,
+            name: "x".into(),
+            bytes,
+        };
+        attach(&there, &subject, about).await.unwrap();
+    };
+    beside(b"no envelope".to_vec()).await;
+    beside(changed(&|statement| {
+        statement.predicate_type = "https://spdx.dev/Document".into();
+    }))
+    .await;
+    beside(changed(&|statement| {
+        statement.predicate.build_definition.build_type = "urn:another".into();
+    }))
+    .await;
+    verify(&setup, &reference, &public, &[]).expect(0);
+    beside(of_other.clone()).await;
+    verify(&setup, &reference, &public, &[])
+        .expect(8)
+        .says("the provenance beside it is of web/1.2.3/2, which this is not");
+
+    // Once its own is there as well, behind all the others.
+    sign(&setup, &folder, &private);
+    push(&setup, &folder, &reference, &[]);
+    let proven = || {
+        let ran = verify(&setup, &reference, &public, &[]).expect(0);
+        assert!(ran.stdout.contains("web/1.2.3/1 is as"), "{}", ran.stdout);
+    };
+    proven();
+
+    // The list still names what was removed since.
+    let list = there.manifest(&digest.replace(':', "-")).await.unwrap();
+    let first = &list.index().unwrap().manifests[0].digest;
+    there.delete_manifest(first).await.unwrap();
+    assert!(there.manifest(first).await.is_err());
+    proven();
 }
 
 /// By hand, as cosign's specification has it: the payload and its signature fetched by skopeo, verified by OpenSSL.
