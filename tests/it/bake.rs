@@ -223,6 +223,7 @@ fn the_manifest_is_true(manifest: &Manifest, folder: &Utf8Path) {
     assert_eq!(
         ids(&kept),
         [
+            "user-caches",
             "cron-spool",
             "backup-files",
             "ssh-folders",
