@@ -101,6 +101,20 @@ pub fn attach(inventory: &Inventory, manifest: &mut Manifest, folder: &Utf8Path)
     Ok(())
 }
 
+/// What was seen on a disk, with the packages that the guest has told if no database of them was found: it may lie where nobody
+/// could look.
+#[must_use]
+pub fn completed(seen: Inventory, os: &OsRelease, packages: &[Package]) -> Inventory {
+    let mut known = seen.packages.iter();
+    if packages.is_empty() || known.any(|package| package.ecosystem.is_of_a_distribution()) {
+        return seen;
+    }
+    let mut inventory = told(os, packages, "no database of packages could be read");
+    inventory.packages.extend(seen.packages);
+    inventory.notes.extend(seen.notes);
+    inventory
+}
+
 /// What a guest has told, for a disk that can't be looked into.
 #[must_use]
 pub fn told(os: &OsRelease, packages: &[Package], why: &str) -> Inventory {
@@ -123,4 +137,40 @@ pub fn told(os: &OsRelease, packages: &[Package], why: &str) -> Inventory {
         "listed by the guest's package manager, the disk was not looked into: {why}"
     ));
     inventory
+}
+
+#[cfg(test)]
+mod tests {
+    use ovenbird_inventory::Ecosystem;
+
+    use super::*;
+
+    #[test]
+    fn packages_that_nobody_could_see_are_those_that_the_guest_told() {
+        let os = OsRelease {
+            id: "debian".into(),
+            ..OsRelease::default()
+        };
+        let told = [Package {
+            name: "bash".into(),
+            version: "5.2".into(),
+            architecture: "amd64".into(),
+        }];
+        let seen = |ecosystem| Inventory {
+            packages: vec![ovenbird_inventory::Package::new(ecosystem, "x", "1")],
+            notes: vec!["/var was not looked into: xfs is not supported".into()],
+            ..Inventory::default()
+        };
+        let completed = completed(seen(Ecosystem::PyPi), &os, &told);
+        let names: Vec<&str> = completed
+            .packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
+        assert_eq!(names, ["bash", "x"]);
+        assert_eq!(completed.notes.len(), 2, "{:?}", completed.notes);
+        // With a database of the distribution the disk alone counts.
+        let whole = seen(Ecosystem::Deb);
+        assert_eq!(super::completed(whole.clone(), &os, &told), whole);
+    }
 }

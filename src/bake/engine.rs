@@ -481,17 +481,12 @@ impl Bake<'_> {
     /// Everything that can keep the disk from being copied.
     async fn look_at(&self, built: &Built) -> Result<(Inspection, Inventory, Option<Scan>)> {
         let mut found = self.inspect(built).await?;
-        let told = |why: &str| sbom::told(&built.os, &built.packages, why);
         let inventory = match found.inventory.take() {
-            None => told(found.blind.as_deref().unwrap_or_default()),
-            // The database may lie where nobody could look.
-            Some(seen) if !built.packages.is_empty() && !has_database(&seen) => {
-                let mut inventory = told("no database of packages could be read");
-                inventory.packages.extend(seen.packages);
-                inventory.notes.extend(seen.notes);
-                inventory
+            Some(seen) => sbom::completed(seen, &built.os, &built.packages),
+            None => {
+                let why = found.blind.as_deref().unwrap_or_default();
+                sbom::told(&built.os, &built.packages, why)
             }
-            Some(inventory) => inventory,
         };
         let check = self.plan.vulnerabilities.as_ref();
         let scan = image_scan::scan(check, &inventory, self.recorder).await?;
@@ -656,12 +651,6 @@ pub(super) async fn deploy(guest: &Guest, recorder: &Recorder) -> Result<((), St
         seconds: recorder.seconds(),
     });
     Ok(((), version))
-}
-
-/// Whether packages of the distribution were found.
-fn has_database(inventory: &Inventory) -> bool {
-    let mut packages = inventory.packages.iter();
-    packages.any(|package| package.ecosystem.is_of_a_distribution())
 }
 
 /// The purpose of the build guest's boot in the manifest.

@@ -174,7 +174,7 @@ fn dispatch(
         } => {
             let image = open(disk)?;
             ls(
-                &*filesystem(&image, args.partition)?,
+                &*looked_into(&image, args.partition, printer)?,
                 path,
                 *recursive,
                 printer,
@@ -182,7 +182,7 @@ fn dispatch(
         }
         Verb::Cat { disk, path } => {
             let image = open(disk)?;
-            let fs = filesystem(&image, args.partition)?;
+            let fs = looked_into(&image, args.partition, printer)?;
             let node = find(&*fs, path)?;
             let mut out = std::io::stdout().lock();
             fs::copy_to(
@@ -203,7 +203,7 @@ fn dispatch(
         }
         Verb::Cp { disk, path, to } => {
             let image = open(disk)?;
-            let fs = filesystem(&image, args.partition)?;
+            let fs = looked_into(&image, args.partition, printer)?;
             let node = find(&*fs, path)?;
             let progress = Bar::new(printer, stop);
             let files = fs::copy_out(&*fs, &node, to.as_std_path(), &progress)
@@ -216,8 +216,8 @@ fn dispatch(
         Verb::Diff { old, new, times } => {
             let (a, b) = (open(old)?, open(new)?);
             diff(
-                &*filesystem(&a, args.partition)?,
-                &*filesystem(&b, args.partition)?,
+                &*looked_into(&a, args.partition, printer)?,
+                &*looked_into(&b, args.partition, printer)?,
                 DiffOptions { times: *times },
                 printer,
                 stop,
@@ -270,6 +270,22 @@ fn dispatch(
 
 fn read_error(error: ovenbird_disk::Error) -> Failure {
     failed(error, FailureKind::Config, "cannot read the disk")
+}
+
+/// The filesystem that the person means; what of it can't be looked into is told.
+fn looked_into(
+    image: &Image,
+    partition: Option<u32>,
+    printer: Printer,
+) -> Result<Box<dyn FileSystem>> {
+    let fs = filesystem(image, partition)?;
+    for unread in fs.unread() {
+        printer.warn(format!(
+            "{} can't be looked into: {}",
+            unread.at, unread.why
+        ));
+    }
+    Ok(fs)
 }
 
 /// The filesystem that the person means.

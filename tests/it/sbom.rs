@@ -96,10 +96,51 @@ fn a_bill_of_this_machine_is_what_dpkg_says() {
     let listed = tool("dpkg-query", &["-W", "-f", format]);
     let wanted: BTreeSet<String> = listed
         .lines()
-        .filter_map(|line| line.strip_prefix("installed\t"))
-        .map(str::to_owned)
+        .filter_map(|line| line.split_once('\t'))
+        .filter(|(state, _)| !["config-files", "half-installed", "not-installed"].contains(state))
+        .map(|(_, package)| package.to_owned())
         .collect();
     assert_eq!(names, wanted);
+}
+
+/// A root and a `/data` that only the kernel of the guest could read.
+#[test]
+fn what_of_a_disk_can_not_be_looked_into_is_told() {
+    let setup = setup::empty();
+    let tree = setup.path().join("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::fs::create_dir_all(tree.join("data")).unwrap();
+    std::fs::write(tree.join("etc/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
+    std::fs::write(
+        tree.join("etc/fstab"),
+        "LABEL=data /data xfs defaults 0 2\n",
+    )
+    .unwrap();
+    let disk = setup.path().join("disk.raw");
+    let file = std::fs::File::create(&disk).unwrap();
+    file.set_len(400 << 20).unwrap();
+    tool(
+        "sgdisk",
+        &["--new=1:1M:+16M", "--new=2:32M:+360M", disk.as_str()],
+    );
+    setup::ext4_at(1 << 20, &tree, &disk, "16M");
+    let data = setup.path().join("data");
+    std::fs::File::create(&data)
+        .unwrap()
+        .set_len(360 << 20)
+        .unwrap();
+    tool("mkfs.xfs", &["-q", "-L", "data", data.as_str()]);
+    std::os::unix::fs::FileExt::write_all_at(&file, &std::fs::read(&data).unwrap(), 32 << 20)
+        .unwrap();
+    let ran = setup.run(&["disk", "ls", disk.as_str(), "/etc"]).expect(0);
+    ran.says("/data can't be looked into: xfs is not supported");
+    assert!(ran.stdout.contains("os-release"), "{}", ran.stdout);
+    let ran = setup.run(&["disk", "sbom", disk.as_str()]).expect(0);
+    ran.says("/data was not looked into: xfs is not supported");
+    assert!(ran.stdout.contains("/data was not looked into"));
+    // Who names a partition knows what they get.
+    let ran = setup.run(&["disk", "ls", disk.as_str(), "/etc", "--partition", "1"]);
+    assert!(!ran.expect(0).stderr.contains("/data"));
 }
 
 /// Programs of Go and Rust: skopeo as Debian has built it, and a program with the section of cargo-auditable.

@@ -49,8 +49,9 @@ fn inventory(image: &ImageRecord, manifest: &Manifest) -> Result<Inventory> {
             let disk = open_disk(&image.folder.join(&file.path), None, &[])?;
             match filesystem(&disk, None) {
                 Ok(root) => {
-                    return ovenbird_inventory::read(&*root)
-                        .or_failure(FailureKind::Config, || "cannot read the disk".into());
+                    let seen = ovenbird_inventory::read(&*root)
+                        .or_failure(FailureKind::Config, || "cannot read the disk".into())?;
+                    return Ok(sbom::completed(seen, &manifest.os, &manifest.packages));
                 }
                 Err(failure) => failure.chain(),
             }
