@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::dsse::{EnvelopeError, Signer};
 use crate::key::{KeyError, PublicKey};
 
-/// Why something could not be signed. Of a command only its [name](name_of) is told: the rest may hold a PIN.
+/// Why something could not be signed. Of a command only its first word is told: the rest may hold a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// The command did not run or broke off.

@@ -69,7 +69,7 @@ const DEFAULT_MEMORY_MIB: u32 = 2048;
 /// Resolves a recipe.
 ///
 /// # Errors
-/// [`FailureKind::Config`] if a component or parameter is missing or wrong.
+/// [`FailureKind::Config`](crate::error::FailureKind::Config) if a component or parameter is missing or wrong.
 pub fn plan(
     document: &Document,
     recipe: &ImageRecipe,
