@@ -134,20 +134,13 @@ fn parent_disk(parent: &Parent) -> Result<Arc<dyn DiskReader>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::process::Command;
 
     use camino::Utf8Path;
 
     use super::super::plan::plain;
-    use super::super::test_disk::{partitioned, volume};
+    use super::super::test_disk::{partitioned, put, volume};
     use super::*;
-
-    fn put(tree: &Path, path: &str, text: &str) {
-        let path = tree.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
 
     /// A bake whose guest has its `/var` on another partition, and one filesystem that can't be read from here.
     #[test]

@@ -320,13 +320,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::bake::test_disk::disk;
-
-    fn put(tree: &Path, path: &str, text: &str) {
-        let path = tree.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    use crate::bake::test_disk::{disk, put};
 
     /// Put together at run time: this file itself must not look like a secret.
     fn samples() -> Vec<(&'static str, String)> {

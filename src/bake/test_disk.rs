@@ -23,6 +23,13 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(status.success(), "{program} {arguments:?}");
 }
 
+/// Puts a file below a folder, by its path on the disk.
+pub fn put(tree: &Path, path: &str, text: &str) {
+    let path = tree.join(path.trim_start_matches('/'));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
 /// A filesystem of 24 MiB at `image`, with what `tree` holds.
 pub fn volume(tree: &Path, image: &Path) {
     let (tree, image) = (tree.to_str().unwrap(), image.to_str().unwrap());

@@ -73,7 +73,7 @@ pub fn check(folder: &Utf8Path, trusted: &[PublicKey], wanted: &Wanted) -> Resul
             definition.build_type
         ));
     }
-    let image = identity(&definition.external_parameters);
+    let image = identity(&verified.statement);
     match &wanted.image {
         Some(wanted) if is_same(wanted, &image) => {}
         Some(wanted) => faults.push(format!("it is {image}, not {wanted}")),
@@ -218,7 +218,9 @@ pub(super) fn manifest_of(bytes: &[u8], statement: &Statement) -> Option<Manifes
         .flatten()
 }
 
-pub(super) fn identity(parameters: &serde_json::Value) -> String {
+/// The `NAME/VERSION/BUILD` of which a statement is.
+pub(super) fn identity(statement: &Statement) -> String {
+    let parameters = &statement.predicate.build_definition.external_parameters;
     let text = |key: &str| parameters[key].as_str().unwrap_or("?");
     format!(
         "{}/{}/{}",

@@ -57,12 +57,12 @@ pub async fn check_remote(
     let mut image = format!("{reference}@{}", fetched.digest);
     match (provenance, of_others.first()) {
         (Some(statement), _) => {
-            image = image_of(statement);
+            image = identity(statement);
             faults.extend(claim.fault(statement));
         }
         (None, Some(other)) => faults.push(format!(
             "the provenance beside it is of {}, which this is not",
-            image_of(other)
+            identity(other)
         )),
         (None, None) => {
             faults.extend(demanded.map(|image| {
@@ -104,10 +104,6 @@ pub async fn check_remote(
     .with_details(faults.join("\n")))
 }
 
-fn image_of(statement: &Statement) -> String {
-    identity(&statement.predicate.build_definition.external_parameters)
-}
-
 /// Whether a statement is about what a manifest holds: its disk, if it has one, and the bake's own manifest, if that is there
 /// too; else the manifest itself, as one of the files of an image layout.
 fn is_about(statement: &Statement, manifest: Option<&Manifest>, digest: &str) -> bool {
@@ -139,7 +135,7 @@ struct Claim<'a> {
 impl Claim<'_> {
     /// How a statement contradicts.
     fn fault(&self, statement: &Statement) -> Option<String> {
-        let image = image_of(statement);
+        let image = identity(statement);
         match (self.image, self.tag) {
             (Some(wanted), _) => {
                 (!is_same(wanted, &image)).then(|| format!("it is {image}, not {wanted}"))

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::world::{
-    COMPONENT, INFRASTRUCTURE, PIPELINE, RECIPE, StandIn, apply, home_with_base, pass_time,
+    COMPONENT, INFRASTRUCTURE, PIPELINE, RECIPE, StandIn, apply, home_with_base, import, pass_time,
     run_by_hand, runner, schedule_once, wait_on, write_documents,
 };
 use crate::setup::{self, Setup, tool, wait_for};
@@ -216,17 +216,7 @@ fn a_schedule_builds_only_what_is_newer() {
     // A newer parent counts as well.
     let disk = setup.path().join("tiny.qcow2");
     tool("qemu-img", &["resize", "-q", disk.as_str(), "32M"]);
-    setup
-        .run(&[
-            "base",
-            "import",
-            disk.as_str(),
-            "--name",
-            "tiny",
-            "--firmware",
-            "bios",
-        ])
-        .expect(0);
+    import(&setup, &disk);
     assert_eq!(
         schedule_once(&runner, DAY),
         ["nightly started", "nightly SUCCEEDED"]

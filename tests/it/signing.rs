@@ -69,6 +69,13 @@ pub fn key_of(setup: &Setup, name: &str, algorithm: &str) -> (String, String) {
     (file.clone(), format!("{file}.pub"))
 }
 
+#[track_caller]
+fn sign(setup: &Setup, folder: &Utf8Path, private: &str) -> Ran {
+    setup
+        .run(&["sign", folder.as_str(), "--key", private])
+        .expect(0)
+}
+
 fn verify(setup: &Setup, folder: &Utf8Path, public: &str) -> Ran {
     setup.run(&["verify", folder.as_str(), "--key", public])
 }
@@ -89,9 +96,7 @@ fn whatever_is_changed_is_found() {
     verify(&setup, &folder, &public)
         .expect(8)
         .says("is not proven");
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let ran = setup
         .run(&[
             "verify",
@@ -158,9 +163,7 @@ fn an_older_image_under_a_newer_name_is_found() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let old = image(&setup, "web/1.2.3/1", 1);
-    setup
-        .run(&["sign", old.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &old, &private);
     verify(&setup, &old, &public).expect(0);
     let new = setup.path().join("web/1.2.3/2");
     std::fs::rename(&old, &new).unwrap();
@@ -186,9 +189,7 @@ fn a_file_that_nobody_signed_is_not_verified() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let folder = image(&setup, "out", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     for name in ["register-image.sh", "register-image.json", "SHA256SUMS"] {
         let file = setup.file(&format!("out/{name}"), "");
         verify(&setup, &file, &public)
@@ -211,9 +212,7 @@ fn checksums_are_held_against_what_was_signed() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let folder = image(&setup, "out", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let digest = setup::tool("sha256sum", &[folder.join("web.raw").as_str()]);
     let digest = digest.split_whitespace().next().unwrap();
     let with = |sums: &str| {
@@ -248,9 +247,7 @@ fn a_name_with_spaces_lies_where_it_belongs() {
     let text = std::fs::read_to_string(&manifest).unwrap();
     let text = text.replace("\"name\": \"web\"", "\"name\": \"Web Server\"");
     std::fs::write(&manifest, text).unwrap();
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let ran = verify(&setup, &folder, &public).expect(0);
     assert!(ran.stdout.contains("Web Server/1.2.3/1 is as"));
     let demand =
@@ -266,9 +263,7 @@ fn a_link_from_a_newer_name_to_an_older_image_is_found() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let old = image(&setup, "web/1.2.3/1", 1);
-    setup
-        .run(&["sign", old.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &old, &private);
     let new = setup.path().join("web/1.2.3/2");
     symlink("1", &new).unwrap();
     symlink("1.2.3/1", setup.path().join("web/latest")).unwrap();
@@ -305,9 +300,7 @@ fn an_image_of_the_store_must_be_the_one_that_was_asked_for() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let folder = image(&setup, "elsewhere", 7);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let store = Store::open(&Home::at(setup.home()).unwrap()).unwrap();
     std::sync::Arc::new(store)
         .begin_image(&NewImage {
@@ -336,11 +329,7 @@ fn an_envelope_that_is_of_no_use_is_replaced_with_a_warning() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let folder = image(&setup, "out", 1);
-    let sign = || {
-        setup
-            .run(&["sign", folder.as_str(), "--key", &private])
-            .expect(0)
-    };
+    let sign = || sign(&setup, &folder, &private);
     assert_eq!(sign().stderr, "");
     assert_eq!(sign().stderr, "", "the same again replaces nothing");
     let path = folder.join("provenance.dsse.json");
@@ -368,9 +357,7 @@ fn every_resource_of_a_statement_is_one() {
     let setup = setup::empty();
     let (private, _) = key(&setup, "release");
     let folder = image(&setup, "out", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let text = std::fs::read(folder.join("provenance.dsse.json")).unwrap();
     let payload = Envelope::parse(&text)
         .unwrap()
@@ -512,9 +499,7 @@ fn a_policy_says_what_the_image_must_be() {
     let (private, public) = key(&setup, "release");
     let (second, second_public) = key(&setup, "second");
     let folder = image(&setup, "out", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let policy = |text: &str| {
         setup.file("policy.toml", text);
         setup.run(&["verify", folder.as_str(), "--policy", "policy.toml"])
@@ -525,9 +510,7 @@ fn a_policy_says_what_the_image_must_be() {
     policy(&format!("signatures = 2\n{good}"))
         .expect(8)
         .says("signed by 1 trusted keys, wanted are 2");
-    setup
-        .run(&["sign", folder.as_str(), "--key", &second])
-        .expect(0);
+    sign(&setup, &folder, &second);
     policy(&format!("signatures = 2\n{good}")).expect(0);
     policy(&good.replace("1.2.3", "1.3.0"))
         .expect(8)
@@ -575,9 +558,7 @@ fn a_distributed_folder_is_proven_where_it_is() {
     let setup = setup::empty();
     let (private, public) = key(&setup, "release");
     let folder = image(&setup, "out", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let distribute = |formats: &str, path: &str| {
         setup.file(
             "to.yml",
@@ -653,9 +634,7 @@ fn another_user_proves_a_folder_with_nothing_but_a_key() {
     let (private, public) = key(&setup, "release");
     let (other, _) = key(&setup, "other");
     let folder = image(&setup, "web/1.2.3/1", 1);
-    setup
-        .run(&["sign", folder.as_str(), "--key", &private])
-        .expect(0);
+    sign(&setup, &folder, &private);
     let stranger = Stranger::of(&setup);
     let ran = stranger.verify(&folder, &public, &["--json"]).expect(0);
     let checked: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -709,9 +688,7 @@ fn another_user_proves_a_folder_with_nothing_but_a_key() {
 
     // Signed again after it, by a key that nobody here trusts.
     std::fs::remove_file(broken.join("provenance.dsse.json")).unwrap();
-    setup
-        .run(&["sign", broken.as_str(), "--key", &other])
-        .expect(0);
+    sign(&setup, &broken, &other);
     refused("another's signature").says("none of its signatures is by a trusted key");
 
     // An older one where a newer one belongs.

@@ -11,7 +11,7 @@ use ovenbird_disk::oci::{
 };
 use ovenbird_disk::{DiskReader, NoProgress, disk_digest};
 
-use crate::fixtures::{run, text};
+use crate::fixtures::{ext4, run, text};
 use crate::formats::{noise, raw_disk};
 
 fn options() -> ExportOptions {
@@ -154,21 +154,7 @@ fn umoci_unpacks_the_tree_that_the_disk_was_made_from() {
     let dir = tempfile::tempdir().unwrap();
     let tree = reference_tree(dir.path());
     let image = dir.path().join("root.ext4");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-b",
-            "4096",
-            "-d",
-            text(&tree),
-            text(&image),
-            "160M",
-        ],
-    );
+    ext4(&tree, &image, "160M", &["-b", "4096"]);
     // mke2fs -d copies what is in the folder; the root itself gets the time at which the disk was made.
     let time = fs::metadata(&tree).unwrap().mtime();
     let command = format!("set_inode_field <2> mtime @{time}");
@@ -238,21 +224,7 @@ fn podman_runs_the_image_and_finds_the_guest_in_it() {
     fs::create_dir(&tree).unwrap();
     program(&tree, "/bin/cat");
     let image = dir.path().join("root.ext4");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-E",
-            "root_owner=0:0",
-            "-d",
-            text(&tree),
-            text(&image),
-            "32M",
-        ],
-    );
+    ext4(&tree, &image, "32M", &["-E", "root_owner=0:0"]);
     let archive = dir.path().join("image.ociarchive");
     let options = ExportOptions {
         form: Form::Archive,
@@ -322,19 +294,7 @@ fn an_archive_is_the_folder_in_a_tar() {
     fs::create_dir(&tree).unwrap();
     program(&tree, "/bin/true");
     let image = dir.path().join("root.ext4");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            text(&tree),
-            text(&image),
-            "32M",
-        ],
-    );
+    ext4(&tree, &image, "32M", &[]);
     let at = |name: &str| dir.path().join(name);
     let export = |form, name: &str, threads| {
         let options = ExportOptions {

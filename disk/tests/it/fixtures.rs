@@ -31,6 +31,14 @@ pub fn try_run(program: &str, args: &[&str]) -> Output {
         .unwrap_or_else(|e| panic!("{program}: {e}; `make setup` installs it"))
 }
 
+/// An ext4 filesystem at `image` with what a folder holds.
+pub fn ext4(tree: &Path, image: &Path, size: &str, options: &[&str]) {
+    let mut args = vec!["-q", "-F", "-t", "ext4", "-d", text(tree)];
+    args.extend(options);
+    args.extend([text(image), size]);
+    run("mke2fs", &args);
+}
+
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }

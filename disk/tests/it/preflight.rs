@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use ovenbird_disk::preflight::{LINTS, Report, Road, check_disk, check_file, check_image};
 use ovenbird_disk::{NoProgress, OpenOptions, Target, convert, open, open_image};
 
-use crate::fixtures::{gpt_disk, run, text};
+use crate::fixtures::{ext4, gpt_disk, run, text};
 use crate::guest::esp;
 
 const MIB: u64 = 1 << 20;
@@ -81,21 +81,7 @@ fn sound_guest(dir: &Path) -> PathBuf {
     );
 
     let root = dir.join("sound.ext4");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-L",
-            "root",
-            "-d",
-            text(&tree),
-            text(&root),
-            "400M",
-        ],
-    );
+    ext4(&tree, &root, "400M", &["-L", "root"]);
     let disk = gpt_disk(dir, &root);
     let esp = esp(dir, "6M", "12");
     run(
@@ -320,21 +306,7 @@ fn faults_of_the_disk() {
     let tree = dir.path().join("other");
     fs::create_dir_all(tree.join("etc")).unwrap();
     fs::write(tree.join("etc/fstab"), "LABEL=x / ext4 defaults 0 1\n").unwrap();
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-d",
-            text(&tree),
-            text(&other),
-            "4M",
-        ],
-    );
+    ext4(&tree, &other, "4M", &["-O", "^has_journal"]);
     let other = fs::read(other).unwrap();
     let arm64 = dir.path().join("arm64");
     let mut program = b"\x7fELF".to_vec();

@@ -8,7 +8,7 @@ use ovenbird_disk::fs::{FileSystem, Tree, find_root, read_file, resolve, walk};
 use ovenbird_disk::oci::{ExportOptions, export};
 use ovenbird_disk::{DiskReader, NoProgress, open};
 
-use crate::fixtures::{run, text};
+use crate::fixtures::{ext4, run, text};
 
 const MIB: u64 = 1 << 20;
 
@@ -47,10 +47,7 @@ impl Disk {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, content).unwrap();
             }
-            let mut arguments = vec!["-q", "-F", "-t", "ext4", "-d", text(tree)];
-            arguments.extend(options);
-            arguments.extend([text(image), "24M"]);
-            run("mke2fs", &arguments);
+            ext4(tree, image, "24M", options);
         });
     }
 
@@ -149,19 +146,7 @@ fn what_can_not_be_read_is_told_and_what_is_elsewhere_is_not_missed() {
     fs::write(&fstab, &changed).unwrap();
     let root = disk.volumes[0].clone();
     let tree = disk.folder.path().join("tree-0");
-    run(
-        "mke2fs",
-        &[
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            text(&tree),
-            text(&root),
-            "24M",
-        ],
-    );
+    ext4(&tree, &root, "24M", &[]);
     let reader = disk.open();
     let told = |tree: &Tree| -> Vec<String> {
         tree.unread()

@@ -221,10 +221,9 @@ pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
-    use crate::bake::test_disk::{disk, partitioned, volume};
+    use crate::bake::test_disk::{disk, partitioned, put, volume};
 
     #[test]
     fn patterns_fit_names() {
@@ -262,12 +261,6 @@ mod tests {
                 verified: false,
             })
             .collect()
-    }
-
-    fn put(tree: &Path, path: &str, text: &str) {
-        let path = tree.join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use camino::Utf8Path;
 use jiff::{SignedDuration, Timestamp};
 use ovenbird::error::{Failure, FailureKind};
 use ovenbird::events::{Event, Reader};
@@ -72,14 +73,9 @@ schedule:
   timezone: Europe/Berlin
 ";
 
-/// A home with the smallest base image that there can be.
-pub fn home_with_base() -> Setup {
-    let setup = setup::empty();
-    let disk = setup.path().join("tiny.qcow2");
-    tool(
-        "qemu-img",
-        &["create", "-q", "-f", "qcow2", disk.as_str(), "16M"],
-    );
+/// Makes a disk the newest version of the base image `tiny`.
+#[track_caller]
+pub fn import(setup: &Setup, disk: &Utf8Path) {
     setup
         .run(&[
             "base",
@@ -91,6 +87,17 @@ pub fn home_with_base() -> Setup {
             "bios",
         ])
         .expect(0);
+}
+
+/// A home with the smallest base image that there can be.
+pub fn home_with_base() -> Setup {
+    let setup = setup::empty();
+    let disk = setup.path().join("tiny.qcow2");
+    tool(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", disk.as_str(), "16M"],
+    );
+    import(&setup, &disk);
     setup
 }
 
