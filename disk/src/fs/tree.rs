@@ -141,10 +141,10 @@ impl Tree {
         }
     }
 
-    /// The node as its own filesystem knows it.
-    fn inner(&self, node: &Node) -> Result<(&dyn FileSystem, Node)> {
-        let (_, fs, id) = self.part(node.id)?;
-        Ok((fs, Node { id, ..node.clone() }))
+    /// The part of a node, and the node as that filesystem knows it.
+    fn inner(&self, node: &Node) -> Result<(usize, &dyn FileSystem, Node)> {
+        let (part, fs, id) = self.part(node.id)?;
+        Ok((part, fs, Node { id, ..node.clone() }))
     }
 }
 
@@ -180,8 +180,7 @@ impl FileSystem for Tree {
     }
 
     fn read_dir(&self, node: &Node) -> Result<Vec<Entry>> {
-        let (part, ..) = self.part(node.id)?;
-        let (fs, node) = self.inner(node)?;
+        let (part, fs, node) = self.inner(node)?;
         fs.read_dir(&node)?
             .into_iter()
             .map(|entry| {
@@ -194,18 +193,18 @@ impl FileSystem for Tree {
     }
 
     fn read_link(&self, node: &Node) -> Result<Vec<u8>> {
-        let (fs, node) = self.inner(node)?;
+        let (_, fs, node) = self.inner(node)?;
         fs.read_link(&node)
     }
 
     fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>> {
-        let (fs, node) = self.inner(node)?;
+        let (_, fs, node) = self.inner(node)?;
         fs.xattrs(&node)
     }
 
     fn open(&self, node: &Node) -> Result<Box<dyn FileData + '_>> {
-        let (_, fs, id) = self.part(node.id)?;
-        fs.open(&Node { id, ..node.clone() })
+        let (_, fs, node) = self.inner(node)?;
+        fs.open(&node)
     }
 
     fn space(&self) -> (u64, u64) {
